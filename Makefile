@@ -1,0 +1,77 @@
+# Everything is in ops/: this file only names it. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+STACK ?= dev
+export STACK
+PYTHON ?= python3
+# WSL exports NAME (the computer's): only `make key NAME=…` counts.
+ifneq ($(origin NAME),command line)
+unexport NAME
+endif
+OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
+DEV = @$(PYTHON) -m ops.venv dev
+
+.PHONY: help up ask open status logs preview down destroy env trust password key adopt doctor \
+	check test lint format gateway-test lock locks-python bench-deploy
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
+	/^## / {printf "\n%s\n", substr($$0, 4)} \
+	/^[a-z-]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+## use it
+up: ## install what is missing, deploy, print the addresses [SOURCE=official|mirror] [HOST=none]
+	$(OPS) up
+ask: ## ask the model through the gateway: Q="…" [MODEL=default]
+	$(OPS) ask
+open: ## open the chat in a browser
+	$(OPS) open
+password: ## show the administrator's sign-in of the chat
+	$(OPS) password
+key: ## show an API key: NAME=default
+	$(OPS) key
+env: ## settings for this shell: eval "$$(make -s env)"
+	@$(PYTHON) -m ops.venv runtime >&2 && exec .venv/bin/python -m ops env
+trust: ## let this computer trust the gateway's certificate
+	$(OPS) trust
+
+## look after it
+status: ## services, health, images, memory
+	$(OPS) status
+logs: ## follow the logs of a service: S=chat
+	$(OPS) logs
+preview: ## what `up` would change
+	$(OPS) preview
+doctor: ## check the host and get one streamed token
+	$(OPS) doctor
+down: ## stop the containers; `make up` starts them again
+	$(OPS) down
+destroy: ## remove the platform, keep its data [DATA=delete removes that too]
+	$(OPS) destroy
+adopt: ## take over existing volumes after the state folder was lost
+	$(OPS) adopt
+
+## change it
+check: lint gateway-test ## format, lint, types, fast tests (under 90 s)
+	@.venv/bin/python -m pytest -q -m "not tools and not live"
+test: lint gateway-test ## check, and the tests on real tools and a real Docker engine
+	@.venv/bin/python -m pytest
+lint:
+	$(DEV)
+	@.venv/bin/ruff format --check --quiet . || { echo "formatting differs: make format"; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+format: ## put the Python files into the house format
+	$(DEV)
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix --quiet .
+gateway-test: ## Go tests of the gateway's handler
+	$(DEV)
+	@.venv/bin/python -m ops gateway-test
+lock: ## look up the official images' digests, write locks/official.json
+	$(OPS) lock
+locks-python: ## resolve requirements/*.in again, with hashes
+	$(DEV)
+	@cd requirements && for name in runtime dev; do ../.venv/bin/uv pip compile --quiet --generate-hashes \
+		--no-emit-index-url --no-header --python-version 3.11 --universal $$name.in -o $$name.lock || exit 1; done
+bench-deploy: ## time the deployment, one JSON line last [COLD=1]
+	$(OPS) bench-deploy
