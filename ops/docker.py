@@ -123,7 +123,7 @@ class DockerCli:
             ) from None
 
     def run(self, args: Sequence[str], *, limit: float | None = None, text: str | None = None) -> str:
-        """Runs the command and returns its standard output. `text` goes to its standard input (secrets only there).
+        """Runs the command and returns its standard output. `text` is its standard input: secrets only there.
 
         Raises DockerError, or the subclass that tells what is wrong with the daemon.
         """
@@ -190,7 +190,7 @@ class DockerCli:
     def _start(self) -> str:
         if self.remote:
             return (
-                "fix: see whether that machine is up and lets you in (for ssh:// `ssh <host> docker version`), "
+                "fix: see whether that machine lets you in (for ssh:// `ssh <host> docker version`), "
                 "or unset DOCKER_HOST and DOCKER_CONTEXT to use this machine's daemon"
             )
         return "fix: start it (`sudo systemctl start docker`; without systemd, as root, `dockerd &`)"

@@ -1,0 +1,1 @@
+"""What a person may say about a platform, and the one reader of it."""
