@@ -307,13 +307,9 @@ class Platform(Strict):
             if name not in {"*", *served}
         ]
         if self.chat.enabled and CHAT_CONSUMER not in names:
-            problems.append(
-                f"consumers: the chat UI needs one named `{CHAT_CONSUMER}` (or set chat.enabled: false)"
-            )
+            problems.append(f"consumers: the chat UI needs one named `{CHAT_CONSUMER}` (or set chat.enabled: false)")
         if self.uses_memory and not any(model.role is Role.EMBEDDING for model in self.models):
-            problems.append(
-                "memory: documents need a model with role embedding; add one, or set memory.enabled: false"
-            )
+            problems.append("memory: documents need a model with role embedding; add one, or set memory.enabled: false")
         _refuse(problems)
         return self
 

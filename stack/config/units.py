@@ -16,9 +16,7 @@ _SIZE: Final = r"^[0-9]{1,9}(MiB|GiB|TiB)$"
 def seconds(text: str) -> float:
     """The duration in seconds. Raises ValueError with the form that is allowed."""
     if not re.fullmatch(_DURATION, text):
-        raise ValueError(
-            f"not a duration: write a whole number and one of {', '.join(SECONDS)}, for example 10m"
-        )
+        raise ValueError(f"not a duration: write a whole number and one of {', '.join(SECONDS)}, for example 10m")
     unit = text.lstrip("0123456789")
     return int(text.removesuffix(unit)) * SECONDS[unit]
 
@@ -26,9 +24,7 @@ def seconds(text: str) -> float:
 def mebibytes(text: str) -> int:
     """The size in MiB (what Docker's memory settings take). Raises ValueError with the allowed form."""
     if not re.fullmatch(_SIZE, text):
-        raise ValueError(
-            f"not a size: write a whole number and one of {', '.join(MEBIBYTES)}, for example 4GiB"
-        )
+        raise ValueError(f"not a size: write a whole number and one of {', '.join(MEBIBYTES)}, for example 4GiB")
     unit = text.lstrip("0123456789")
     return int(text.removesuffix(unit)) * MEBIBYTES[unit]
 

@@ -1,0 +1,56 @@
+"""The platform: reads the configuration, places the rooms, says where everything is."""
+
+from __future__ import annotations
+
+import pulumi
+
+from stack import outputs, versions
+from stack.chat.component import Chat
+from stack.config.load import load
+from stack.gateway.component import Gateway
+from stack.host.component import Host
+from stack.inference.component import Inference, ModelSet
+from stack.memory.component import Memory
+from stack.observability.component import Observability
+from stack.parts import served
+
+env = load()
+models = served(env.platform.models, env.parts)
+
+host = Host("host", prefix=env.prefix, stack=env.stack, parts=env.parts, adopt=env.adopt)
+inference = Inference(env, host)
+model_set = ModelSet(env, host, inference, models)
+gateway = Gateway(
+    env, host, models=models, engine=inference.endpoint, chat=Chat.endpoint if env.platform.chat.enabled else None
+)
+memory = Memory(env, host) if env.platform.uses_memory else None
+chat = Chat(env, host, url=gateway.url, memory=memory) if env.platform.chat.enabled else None
+
+services = [room.service for room in (inference, gateway, memory, chat) if room]
+left_out = []
+if env.platform.observability.enabled:
+    observability = Observability(env, host, services=services)
+    services += observability.services
+    left_out = observability.left_out
+
+pulumi.export(outputs.ENDPOINTS, gateway.endpoints)
+pulumi.export(outputs.CA_CERTIFICATE, env.ca_certificate)
+pulumi.export(outputs.SERVICES, [service.summary for service in services])
+pulumi.export(
+    outputs.CONFIG_FILES, pulumi.Output.secret([file for service in services for file in service.config_files])
+)
+pulumi.export(
+    outputs.MODELS,
+    [{"id": m.name, "aliases": list(m.aliases), "role": str(m.role), "note": m.note} for m in models],
+)
+pulumi.export(outputs.VERSIONS, {"pulumi": versions.PULUMI, **env.parts.images})
+pulumi.export(outputs.HOSTS, [{"name": env.prefix, "source": env.parts.source}])
+pulumi.export(outputs.LEFT_OUT, left_out)
+pulumi.export(
+    outputs.NEXT_STEPS,
+    [
+        'make ask Q="Why is the sky blue?"',
+        f"open {gateway.url} and sign in as {env.platform.chat.admin_email}; the password: make password",
+        "make key NAME=default shows the API key; the base URL is in `endpoints`",
+    ],
+)

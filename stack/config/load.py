@@ -1,0 +1,67 @@
+"""The sole reader of Pulumi's configuration and of the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pulumi
+
+from stack import parts
+from stack.config.explain import parse_platform
+from stack.config.model import Platform
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+OFFICIAL_LOCK: Final = ROOT / "locks" / "official.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """Everything that must never be read: Outputs from here to their sinks."""
+
+    admin_password: pulumi.Output[str]
+    webui_secret_key: pulumi.Output[str]
+    ca_key: pulumi.Output[str]
+    keys: dict[str, pulumi.Output[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One stack: what was asked for, with what parts, and its secrets."""
+
+    project: str
+    stack: str
+    platform: Platform
+    parts: parts.Parts
+    ca_certificate: str
+    secrets: Secrets
+    adopt: bool
+
+    @property
+    def prefix(self) -> str:
+        """What physical names start with."""
+        return f"{self.project}-{self.stack}"
+
+
+def load() -> Environment:
+    """Reads this stack's configuration. Raises ConfigError before any resource is registered."""
+    config = pulumi.Config()
+    project, stack = pulumi.get_project(), pulumi.get_stack()
+    platform = parse_platform(config.require_object("platform"), source=f"Pulumi.{stack}.yaml")
+    lock = Path(os.environ.get("PRIVATE_LLM_LOCK") or OFFICIAL_LOCK)
+    return Environment(
+        project=project,
+        stack=stack,
+        platform=platform,
+        parts=parts.parse(lock.read_text()),
+        ca_certificate=config.require("ca-certificate"),
+        secrets=Secrets(
+            admin_password=config.require_secret("admin-password"),
+            webui_secret_key=config.require_secret("webui-secret-key"),
+            ca_key=config.require_secret("ca-key"),
+            keys={consumer.name: config.require_secret(f"key-{consumer.name}") for consumer in platform.consumers},
+        ),
+        adopt=os.environ.get("PRIVATE_LLM_ADOPT") == "1",
+    )

@@ -1,0 +1,1 @@
+"""A Docker host and what services on it share."""

@@ -1,0 +1,1 @@
+"""Engines and the models in them."""

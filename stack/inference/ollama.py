@@ -1,0 +1,55 @@
+"""Ollama's settings: environment, health, GPUs. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stack.config.model import Accelerator, Engine
+from stack.config.units import seconds
+from stack.shape import Gpus, Health
+
+NAME: Final = "ollama"
+PORT: Final = 11434
+MODELS_FOLDER: Final = "/models"
+HOME: Final = "/tmp"  # Ollama makes a key pair in its home at each start; nothing there needs keeping
+
+HEALTH: Final = Health(test=["CMD", "ollama", "list"])
+
+
+def image(accelerator: Accelerator) -> str:
+    """Name of the image in the lock; the usual one serves NVIDIA cards and CPUs."""
+    return "ollama-rocm" if accelerator is Accelerator.AMD else "ollama"
+
+
+def environment(engine: Engine) -> dict[str, str]:
+    """The engine's environment (names: `ollama serve --help`)."""
+    settings = {
+        "HOME": HOME,
+        "OLLAMA_HOST": f"0.0.0.0:{PORT}",
+        "OLLAMA_MODELS": MODELS_FOLDER,
+        "OLLAMA_NUM_PARALLEL": str(engine.parallel),
+        "OLLAMA_MAX_LOADED_MODELS": str(engine.max_loaded_models),
+        "OLLAMA_MAX_QUEUE": str(engine.queue),
+        "OLLAMA_KEEP_ALIVE": f"{seconds(engine.keep_alive):g}s",
+        "OLLAMA_LOAD_TIMEOUT": f"{seconds(engine.load_timeout):g}s",
+        "OLLAMA_CONTEXT_LENGTH": str(engine.context_length),
+        "OLLAMA_KV_CACHE_TYPE": str(engine.kv_cache),
+        "OLLAMA_FLASH_ATTENTION": "1" if engine.flash_attention else "0",
+        # Pruning at start would throw away the halves of interrupted pulls.
+        "OLLAMA_NOPRUNE": "1",
+        "OLLAMA_NO_CLOUD": "1",
+    }
+    if engine.accelerator is Accelerator.AMD and engine.gpus:
+        settings["ROCR_VISIBLE_DEVICES"] = ",".join(engine.gpus)
+    return settings
+
+
+def gpus(engine: Engine) -> Gpus:
+    """What the container gets of the host's cards."""
+    match engine.accelerator:
+        case Accelerator.NVIDIA:
+            return Gpus(request=f"device={','.join(engine.gpus)}" if engine.gpus else "all")
+        case Accelerator.AMD:
+            return Gpus(devices=("/dev/dri", "/dev/kfd"), groups=("render", "video"))
+        case Accelerator.CPU:
+            return Gpus()

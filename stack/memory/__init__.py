@@ -1,0 +1,1 @@
+"""The vector database behind document questions."""
