@@ -1,0 +1,145 @@
+"""The image store: a folder in the layout of the usual registry's file storage, written by rename only.
+
+Made images and pushed models lie in it side by side; the mirror server serves it as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offline.images.layers import EPOCH, Layer, write_layer
+from offline.images.recipes import Recipe
+
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+GZIP_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+CREATED = "2026-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class Store:
+    """`folder` holds `docker/registry/v2`, as the registry's `rootdirectory` does."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "docker" / "registry" / "v2"
+
+    def blob(self, digest: str) -> Path:
+        """Where the bytes of a digest lie (or would)."""
+        sha = digest.removeprefix("sha256:")
+        return self.root / "blobs" / "sha256" / sha[:2] / sha / "data"
+
+    def has(self, digest: str) -> bool:
+        return self.blob(digest).is_file()
+
+    def put(self, data: bytes) -> str:
+        """Store some bytes; return their digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        if not self.has(digest):
+            replace_with(self.blob(digest), data)
+        return digest
+
+    def put_layer(self, tree: Path, recipe: Recipe, *, keep_owners: bool = False) -> Layer:
+        """Pack `tree` and store it as a layer."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix=".layer-", delete=False) as file:
+            try:
+                layer = write_layer(tree, file, recipe.owners, keep_owners=keep_owners)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.chmod(file.name, 0o644)
+        target = self.blob(layer.digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file.name, target)
+        return layer
+
+    def tag(self, recipe: Recipe, layers: Sequence[Layer]) -> str:
+        """Write the image's configuration and manifest, point its tag to it; return the manifest's digest."""
+        config = self.put(canonical(image_config(recipe, layers)))
+        manifest = self.put(canonical(image_manifest(config, self.blob(config).stat().st_size, layers)))
+        repository, tag = recipe.reference.rsplit(":", 1)
+        folder = self.root / "repositories" / repository
+        for blob in (config, *(layer.digest for layer in layers)):
+            replace_with(folder / "_layers" / "sha256" / blob[7:] / "link", blob.encode())
+        replace_with(folder / "_manifests" / "revisions" / "sha256" / manifest[7:] / "link", manifest.encode())
+        replace_with(folder / "_manifests" / "tags" / tag / "current" / "link", manifest.encode())
+        return manifest
+
+    def tagged(self, reference: str) -> str | None:
+        """The digest that `repository:tag` points to, if any."""
+        repository, tag = reference.rsplit(":", 1)
+        link = self.root / "repositories" / repository / "_manifests" / "tags" / tag / "current" / "link"
+        return link.read_text() if link.is_file() else None
+
+    def complete(self, manifest: str) -> bool:
+        """True when the manifest and all that it names are here."""
+        if not self.has(manifest):
+            return False
+        content = json.loads(self.blob(manifest).read_bytes())
+        return all(self.has(part["digest"]) for part in (content["config"], *content["layers"]))
+
+    def files_of(self, reference: str) -> Iterator[Path]:
+        """Every file that serving `repository:tag` needs, blobs first."""
+        manifest = self.tagged(reference)
+        if manifest is None:
+            return
+        content = json.loads(self.blob(manifest).read_bytes())
+        for part in (content["config"], *content["layers"]):
+            yield self.blob(part["digest"])
+        yield self.blob(manifest)
+        repository, tag = reference.rsplit(":", 1)
+        folder = self.root / "repositories" / repository / "_manifests"
+        yield folder / "revisions" / "sha256" / manifest[7:] / "link"
+        yield folder / "tags" / tag / "current" / "link"
+
+
+def image_config(recipe: Recipe, layers: Sequence[Layer]) -> dict[str, Any]:
+    """The image's configuration object; nothing in it depends on when or where it was made."""
+    run: dict[str, Any] = {
+        "Env": [f"{key}={value}" for key, value in recipe.env.items()],
+        "Cmd": list(recipe.cmd) or None,
+        "Entrypoint": list(recipe.entrypoint) or None,
+        "WorkingDir": recipe.workdir,
+        "User": recipe.user,
+        "ExposedPorts": {f"{port}/tcp": {} for port in recipe.ports},
+        "Labels": {"private-llm.mirror": "1", "private-llm.stands-for": recipe.stands_for},
+    }
+    return {
+        "architecture": "amd64", "os": "linux", "created": CREATED, "config": run,
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        "history": [{"created": CREATED, "created_by": f"private-llm {recipe.name}"} for _ in layers],
+    }
+
+
+def image_manifest(config: str, config_size: int, layers: Sequence[Layer]) -> dict[str, Any]:
+    """A version 2 manifest over a stored configuration and stored layers."""
+    return {
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "size": config_size, "digest": config},
+        "layers": [{"mediaType": GZIP_LAYER, "size": layer.size, "digest": layer.digest} for layer in layers],
+    }
+
+
+def canonical(value: object) -> bytes:
+    """JSON with one spelling."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def replace_with(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing, with a fixed time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        file.write(data)
+    os.chmod(file.name, 0o644)
+    os.utime(file.name, (EPOCH, EPOCH))
+    os.replace(file.name, path)

@@ -1,0 +1,46 @@
+"""A child process that cannot outlive the plugin, not even when the plugin is killed. Standard library only: it is
+started before the slow imports, so that both start at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class Child:
+    """A running plugin process in a process group of its own, and the watchdog that ends the group with us."""
+
+    process: subprocess.Popen[bytes]
+    watchdog: subprocess.Popen[bytes]
+
+    def port(self) -> int:
+        """The gRPC port that the process prints first; waits for it. Raises RuntimeError when it ended instead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line.isdigit():
+            raise RuntimeError(f"{self.process.args!r} ended before it served: {line.decode(errors='replace')}")
+        return int(line)
+
+    def stop(self) -> None:
+        """End the whole group now: at this point the engine has nothing more to ask."""
+        self.watchdog.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def start(command: Sequence[str]) -> Child:
+    """Start `command` and its watchdog: a shell that waits for our end of a pipe to close, then ends the group.
+
+    Asking the kernel for a signal at the parent's death would not reach the grandchild, and fires for a thread's death.
+    """
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+    watchdog = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; kill -KILL -- "-$0"', str(process.pid)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )
+    return Child(process, watchdog)

@@ -1,0 +1,290 @@
+"""The `docker` plugin 5.2.0 where only packages are reachable: Pulumi's Terraform bridge and the real Terraform provider.
+
+This process stands between the engine and the bridge, renames what the two sides call differently (`docker_names`),
+and fills in what the official plugin does and the bridge does not: the plugin's version, the default host, replacing
+containers by deleting first, and recording a container that was made but did not start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+
+from offline.plugins import docker_leftovers as leftovers
+from offline.plugins import docker_names as names
+from offline.plugins.child import Child
+from offline.plugins.protocol import load
+from offline.plugins.wire import OPTIONS, SERVICE, Metadata, Method, Refusal, complain, serve
+
+provider, plugin, status = load("provider_pb2", "plugin_pb2", "status_pb2")
+
+REQUESTS = {
+    "Check": provider.CheckRequest,
+    "Diff": provider.DiffRequest,
+    "Create": provider.CreateRequest,
+    "Read": provider.ReadRequest,
+    "Update": provider.UpdateRequest,
+    "Delete": provider.DeleteRequest,
+    "CheckConfig": provider.CheckRequest,
+    "DiffConfig": provider.DiffRequest,
+}
+RESPONSES = {
+    "Check": provider.CheckResponse,
+    "Diff": provider.DiffResponse,
+    "Create": provider.CreateResponse,
+    "Read": provider.ReadResponse,
+    "Update": provider.UpdateResponse,
+    "CheckConfig": provider.CheckResponse,
+    "DiffConfig": provider.DiffResponse,
+}
+STRUCTS = ("news", "olds", "properties", "inputs", "old_inputs")
+STATES = ("olds", "properties")  # structs that hold outputs, so the bridge expects its second id in them
+DETAILS = "grpc-status-details-bin"
+
+
+class Adapter:
+    """One running bridge and the calls that go through it."""
+
+    def __init__(self, bridge: Child, terraform_provider: str) -> None:
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{bridge.port()}", options=OPTIONS)
+        arguments = provider.ParameterizeRequest.ParametersArgs(args=[terraform_provider])
+        request = provider.ParameterizeRequest(args=arguments).SerializeToString()
+        self.upstream("Parameterize", request, (), wait=True)
+
+    def upstream(self, method: str, request: bytes, metadata: Metadata, *, wait: bool = False) -> bytes:
+        """One call of the bridge. Raises Refusal with the bridge's own status, message and details."""
+        call = self.channel.unary_unary(f"/{SERVICE}/{method}")
+        try:
+            answer: bytes = call(request, metadata=tuple(metadata), wait_for_ready=wait)
+            return answer
+        except grpc.RpcError as error:
+            details = [(key, value) for key, value in error.trailing_metadata() or () if key.endswith("-bin")]
+            raise Refusal(error.code(), error.details() or "", details) from None
+
+    def find(self, method: str) -> Method | None:
+        """The method table: what needs no care goes straight to the bridge. Streaming calls are not served."""
+        if method == "GetPluginInfo":
+            return lambda request, metadata: plugin.PluginInfo(version=names.OFFICIAL_VERSION).SerializeToString()
+        if method in ("List", "Construct", "Call"):
+            return None
+        special = {"Configure": self.configure, "Invoke": self.invoke, "Create": self.create, "Read": self.read}
+        if method in special:
+            return special[method]
+        if method in REQUESTS:
+            return lambda request, metadata: self.translated(method, REQUESTS[method].FromString(request), metadata)
+        return lambda request, metadata: self.upstream(method, request, metadata)
+
+    def translated(self, method: str, request: Any, metadata: Metadata) -> bytes:
+        """A call about one resource or about the provider itself, renamed on the way in and on the way out."""
+        kind = names.type_of(request.urn)
+        olds = dict(request.olds.fields) if method == "Diff" else {}
+        try:
+            answer = self.upstream(method, for_bridge(kind, request).SerializeToString(), metadata)
+        except Refusal as refusal:
+            raise with_official_details(kind, refusal) from None
+        if method not in RESPONSES:
+            return answer
+        response = RESPONSES[method].FromString(answer)
+        for_engine(kind, response)
+        if method == "CheckConfig" and "host" not in response.inputs.fields:
+            response.inputs.fields["host"].string_value = names.DEFAULT_HOST
+        if method == "Diff":
+            finish_diff(kind, response, olds)
+        serialized: bytes = response.SerializeToString()
+        return serialized
+
+    def configure(self, request: bytes, metadata: Metadata) -> bytes:
+        """`Configure`: the provider's own properties, once as structured values and once as variables."""
+        message = provider.ConfigureRequest.FromString(request)
+        renames = names.to_bridge(f"pulumi:providers:{names.PACKAGE}")
+        names.rename_keys(message.args.fields, renames)
+        variables = names.rename_variables(dict(message.variables), renames)
+        message.variables.clear()
+        message.variables.update(variables)
+        return self.upstream("Configure", message.SerializeToString(), metadata)
+
+    def invoke(self, request: bytes, metadata: Metadata) -> bytes:
+        """`Invoke`: data sources; one has another name."""
+        message = provider.InvokeRequest.FromString(request)
+        message.tok = names.FUNCTIONS.get(message.tok, message.tok)
+        return self.upstream("Invoke", message.SerializeToString(), metadata)
+
+    def create(self, request: bytes, metadata: Metadata) -> bytes:
+        """`Create`, with care for a container that comes into being although the call fails."""
+        message = provider.CreateRequest.FromString(request)
+        original = provider.CreateRequest.FromString(request)
+        try:
+            return self.translated("Create", message, metadata)
+        except Refusal as refusal:
+            if names.type_of(original.urn) != names.CONTAINER or original.preview:
+                raise
+            if leftovers.is_name_conflict(refusal.message):
+                self.clear_leftover(original, refusal, metadata)
+                return self.translated("Create", original, metadata)
+            raise self.recorded(original, refusal, metadata) from None
+
+    def read(self, request: bytes, metadata: Metadata) -> bytes:
+        """`Read`; a container that never finished its creation stays marked so, whatever Docker says of it now."""
+        message = provider.ReadRequest.FromString(request)
+        unfinished = bool(message.properties.fields) and leftovers.is_unfinished(message.properties.fields)
+        kind = names.type_of(message.urn)
+        answer = self.translated("Read", message, metadata)
+        if kind == names.CONTAINER and unfinished:
+            response = provider.ReadResponse.FromString(answer)
+            leftovers.mark_unfinished(response.properties.fields)
+            answer = response.SerializeToString()
+        return answer
+
+    def container_named(self, name: str, metadata: Metadata) -> leftovers.Found | None:
+        """The container that has this name on the host now, running or not."""
+        request = provider.InvokeRequest(tok="docker:index/getContainers:getContainers")
+        answer = provider.InvokeResponse.FromString(self.upstream("Invoke", request.SerializeToString(), metadata))
+        return leftovers.named(name, getattr(answer, "return"))
+
+    def clear_leftover(self, request: Any, refusal: Refusal, metadata: Metadata) -> None:
+        """Remove the container that holds our name if it is ours: left by an `up` that was killed in the middle.
+
+        Official behaviour: the name conflict is reported and stays until somebody removes the container by hand.
+        Ours means that it carries the same stack and service labels as the container that is to be made.
+        Raises the refusal, with the way out, when it is somebody else's.
+        """
+        name, labels = leftovers.name_of(request.properties), leftovers.labels_of(request.properties)
+        found = self.container_named(name, metadata)
+        if found is None or not leftovers.same_owner(labels, found.labels):
+            hint = f"{name} was not made by this stack: remove or rename it (`docker rm -f {name}`) and try again"
+            raise Refusal(refusal.code, f"{refusal.message}\n{hint}", refusal.details)
+        complain(f"removing the container {name} that an interrupted update left behind")
+        read = provider.ReadRequest(id=found.id, urn=request.urn, name=request.name, type=request.type)
+        current = provider.ReadResponse.FromString(self.translated("Read", read, metadata))
+        delete = provider.DeleteRequest(
+            id=found.id, urn=request.urn, name=request.name, type=request.type, properties=current.properties
+        )
+        self.translated("Delete", delete, metadata)
+
+    def recorded(self, request: Any, refusal: Refusal, metadata: Metadata) -> Refusal:
+        """The refusal of a failed `Create`, with the container that it left attached so that the engine records it.
+
+        Official behaviour: recorded as well, but the next update finds nothing to change and leaves the container
+        dead. Here the record is marked unfinished, so the next update replaces the container.
+        """
+        name = leftovers.name_of(request.properties)
+        try:
+            found = self.container_named(name, metadata) if name else None
+            labels = leftovers.labels_of(request.properties)
+            if found is None or not leftovers.made_by_this_call(refusal.message, labels, found.labels):
+                return refusal
+            read = provider.ReadRequest(
+                id=found.id, urn=request.urn, name=request.name, type=request.type,
+                properties=request.properties, inputs=request.properties,
+            )
+            current = provider.ReadResponse.FromString(self.translated("Read", read, metadata))
+            message = refusal.message + self.last_words(found.id, metadata)
+        except Refusal:
+            return refusal
+        leftovers.mark_unfinished(current.properties.fields)
+        detail = provider.ErrorResourceInitFailed(
+            id=found.id, properties=current.properties, inputs=request.properties, reasons=[message]
+        )
+        return Refusal(grpc.StatusCode.UNKNOWN, message, [(DETAILS, as_details(message, detail))])
+
+    def last_words(self, container: str, metadata: Metadata) -> str:
+        """What the container printed last, as lines to add to an error; empty when it said nothing."""
+        request = provider.InvokeRequest(tok="docker:index/getLogs:getLogs")
+        request.args.update(
+            {"name": container, "tail": "10", "showStdout": True, "showStderr": True, "logsListStringEnabled": True}
+        )
+        try:
+            answer = provider.InvokeResponse.FromString(self.upstream("Invoke", request.SerializeToString(), metadata))
+        except Refusal:
+            return ""
+        return leftovers.log_lines(getattr(answer, "return"))
+
+
+def for_bridge(kind: str, request: Any) -> Any:
+    """Rename a request for the bridge, in place."""
+    renames, second = names.to_bridge(kind), names.SECOND_IDS.get(kind)
+    for field in STRUCTS:
+        if field in request.DESCRIPTOR.fields_by_name and request.HasField(field):
+            fields = getattr(request, field).fields
+            names.rename_keys(fields, renames)
+            if second and field in STATES and getattr(request, "id", "") and fields:
+                fields[second].string_value = request.id
+    if "ignoreChanges" in request.DESCRIPTOR.fields_by_name:
+        paths = names.rename_paths(request.ignoreChanges, renames)
+        del request.ignoreChanges[:]
+        request.ignoreChanges.extend(paths)
+    request.urn = names.bridge_urn(request.urn)
+    if "type" in request.DESCRIPTOR.fields_by_name:
+        request.type = names.TYPES.get(request.type, request.type)
+    return request
+
+
+def for_engine(kind: str, response: Any) -> None:
+    """Rename an answer for the engine, in place."""
+    renames, second = names.to_official(kind), names.SECOND_IDS.get(kind)
+    for field in STRUCTS:
+        if field in response.DESCRIPTOR.fields_by_name and response.HasField(field):
+            fields = getattr(response, field).fields
+            names.rename_keys(fields, renames)
+            if second and second in fields:
+                del fields[second]
+    for failure in getattr(response, "failures", ()):
+        failure.property = names.rename_path(failure.property, renames)
+    if isinstance(response, provider.DiffResponse):
+        for field in ("replaces", "diffs", "stables"):
+            paths = names.rename_paths(getattr(response, field), renames, second)
+            del getattr(response, field)[:]
+            getattr(response, field).extend(paths)
+        for path in list(response.detailedDiff):
+            new = names.rename_path(path, renames)
+            if names.root_of(path) == second:
+                del response.detailedDiff[path]
+            elif new != path:
+                response.detailedDiff[new].CopyFrom(response.detailedDiff[path])
+                del response.detailedDiff[path]
+
+
+def finish_diff(kind: str, response: Any, olds: dict[str, Any]) -> None:
+    """What the official plugin answers to `Diff` beyond the bridge: delete first; and replace what never finished."""
+    if kind == names.CONTAINER and leftovers.is_unfinished(olds):
+        response.changes = provider.DiffResponse.DIFF_SOME
+        response.diffs.append(leftovers.FINISHED)
+        response.replaces.append(leftovers.FINISHED)
+        response.hasDetailedDiff = True
+        response.detailedDiff[leftovers.FINISHED].kind = provider.PropertyDiff.UPDATE_REPLACE
+    if kind in names.DELETE_BEFORE_REPLACE:
+        response.deleteBeforeReplace = True
+
+
+def with_official_details(kind: str, refusal: Refusal) -> Refusal:
+    """A refusal whose attached half-made resource, if any, has the official property names."""
+    details = []
+    for key, value in refusal.details:
+        if key == DETAILS and isinstance(value, bytes):
+            message = status.Status.FromString(value)
+            for packed in message.details:
+                failed = provider.ErrorResourceInitFailed()
+                if packed.Unpack(failed):
+                    for fields in (failed.properties.fields, failed.inputs.fields):
+                        names.rename_keys(fields, names.to_official(kind))
+                        fields.pop(names.SECOND_IDS.get(kind, ""), None)
+                    packed.Pack(failed)
+            value = message.SerializeToString()
+        details.append((key, value))
+    return Refusal(refusal.code, refusal.message, details)
+
+
+def as_details(message: str, detail: Any) -> bytes:
+    """The `google.rpc.Status` that carries a Pulumi error detail."""
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    serialized: bytes = status.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message, details=[packed]).SerializeToString()
+    return serialized
+
+
+def main(bridge: Child, terraform_provider: str) -> None:
+    """Serve until the engine is gone."""
+    adapter = Adapter(bridge, terraform_provider)
+    serve(adapter.find, bridge.stop)

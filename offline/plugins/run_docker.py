@@ -1,0 +1,25 @@
+"""Entry point of the installed docker plugin: starts the bridge before the slow imports."""
+
+import sys
+from pathlib import Path
+
+from offline.plugins import child
+
+
+def start(folder: Path) -> None:
+    """Run the plugin whose programs lie in `folder`."""
+    programs = [folder / "pulumi-terraform-bridge", folder / "terraform-provider-docker"]
+    for program in programs:
+        if not program.is_file():
+            sys.exit(f"the docker plugin is not complete: {program} is missing; run `make up` again")
+    bridge = child.start([str(programs[0]), *sys.argv[1:]])
+    try:
+        from offline.plugins.docker_adapter import main
+    except ImportError as missing:
+        bridge.stop()
+        sys.exit(f"the docker plugin cannot start: {missing}; run `make up` again")
+    main(bridge, str(programs[1]))
+
+
+if __name__ == "__main__":
+    start(Path(sys.path[0]).parent)
