@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from ops.errors import OpsError
+
 REMOTE_SCHEMES: Final = ("ssh://", "tcp://", "http://", "https://")
 # Only the client's own words: "connection refused" alone may come from inside a container or from a registry.
 _FORBIDDEN: Final = re.compile(r"permission denied while trying to connect to the docker", re.IGNORECASE)
@@ -40,7 +42,7 @@ Runner = Callable[[Sequence[str], Mapping[str, str], float, str | None], Result]
 Raises FileNotFoundError (no such command) and subprocess.TimeoutExpired."""
 
 
-class DockerError(RuntimeError):
+class DockerError(OpsError):
     """A docker command failed; the text says what, where and what to do."""
 
 

@@ -43,9 +43,7 @@ class Problem:
     @property
     def key(self) -> str:
         """The key path as written everywhere, for example private-llm:platform.models[1].role."""
-        return ROOT + "".join(
-            f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in self.path
-        )
+        return ROOT + "".join(f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in self.path)
 
     def block(self) -> str:
         """The problem as lines for the terminal."""

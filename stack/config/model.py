@@ -265,8 +265,11 @@ class Observability(Strict):
     grafana: bool = True
     """Dashboards, where the image can be had."""
     prometheus: Resources = Resources(memory="512MiB", cpus=1)
+    """The most that Prometheus may use."""
     exporters: Resources = Resources(memory="64MiB", cpus=0.5)
+    """The most that each exporter may use."""
     grafana_resources: Resources = Resources(memory="512MiB", cpus=1)
+    """The most that Grafana may use."""
 
     @field_validator("scrape_interval")
     @classmethod

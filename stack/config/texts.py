@@ -37,9 +37,7 @@ def _model_or_all(text: str) -> str:
 
 def _digest(text: str) -> str:
     if not re.fullmatch(_DIGEST, text):
-        raise ValueError(
-            "a digest is sha256: and 64 hexadecimal digits (`make status` shows those of pulled models)"
-        )
+        raise ValueError("a digest is sha256: and 64 hexadecimal digits (`make status` shows those of pulled models)")
     return text
 
 
@@ -80,9 +78,7 @@ def _when(value: object) -> object:
 
 Name = Annotated[str, AfterValidator(_name), form("a name of 2 to 32 of a-z, 0-9 and -", _NAME)]
 ModelName = Annotated[str, AfterValidator(_model_name), form("a model name such as qwen3:0.6b", _MODEL)]
-ModelRef = Annotated[
-    str, AfterValidator(_model_or_all), form("a model name, an alias or *", rf"{_MODEL[:-1]}$|^\*$")
-]
+ModelRef = Annotated[str, AfterValidator(_model_or_all), form("a model name, an alias or *", rf"{_MODEL[:-1]}$|^\*$")]
 Hostname = Annotated[str, AfterValidator(_hostname), form("a host name such as llm.home.arpa", _HOSTNAME)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Gpu = Annotated[
@@ -92,13 +88,11 @@ Gpu = Annotated[
 ]
 Digest = Annotated[str, AfterValidator(_digest), form("sha256: and 64 hexadecimal digits", _DIGEST)]
 Loopback = Annotated[str, AfterValidator(_loopback), form("127.0.0.1 or ::1")]
-Cores = Annotated[
-    float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.01")
-]
+Cores = Annotated[float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.01")]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), form("an e-mail address")]
 Moment = Annotated[
     datetime,
     Field(strict=False),
     BeforeValidator(_when),
-    form("a time with its zone such as 2027-01-31T00:00:00Z", _WHEN),
+    form('a time with its zone, in quotes, such as "2027-01-31T00:00:00Z"', _WHEN),
 ]
