@@ -11,7 +11,7 @@ endif
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs preview down destroy env trust password key adopt doctor \
+.PHONY: help up ask open status logs preview down destroy env trust ca-renew password key adopt doctor \
 	check test lint format gateway-test lock locks-python bench-deploy
 
 help: ## this list
@@ -32,6 +32,8 @@ key: ## show an API key: NAME=default
 	$(OPS) key
 env: ## settings for this shell: eval "$$(make -s env)"
 	@$(PYTHON) -m ops.venv runtime >&2 && exec .venv/bin/python -m ops env
+ca-renew: ## a new certificate authority, after new host names
+	$(OPS) ca-renew
 trust: ## let this computer trust the gateway's certificate
 	$(OPS) trust
 

@@ -1,0 +1,173 @@
+"""The Docker engine: the one that answers, or installed and started where that is ours to do (root on Debian, Ubuntu)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from ops import paths
+from ops.docker import DaemonDown, DockerCli, DockerError, DockerMissing
+from ops.errors import OpsError
+from ops.progress import Say
+from ops.request import Source
+
+START_LIMIT: Final = 60  # seconds for dockerd to answer
+SAFE_LOOPBACK: Final = 28  # from this major version on, neighbours cannot reach ports published on 127.0.0.1
+LOOPBACK_RULE: Final = ("PREROUTING", "!", "-i", "lo", "-d", "127.0.0.0/8", "-j", "DROP")
+DOCKER_APT: Final = "https://download.docker.com/linux"
+PACKAGES: Final[dict[Source, tuple[str, ...]]] = {
+    "official": ("docker-ce", "docker-ce-cli", "containerd.io"),
+    "mirror": ("docker.io", "iptables"),
+}
+
+
+def ensure_engine(source: Source, say: Say) -> DockerCli:
+    """A Docker engine that answers, installed or started when need be. Raises OpsError with what to do."""
+    docker = DockerCli()
+    try:
+        version = server_version(docker)
+    except DockerMissing:
+        install(source, say)
+        version = start(docker, say)
+    except DaemonDown as down:
+        if docker.remote or os.geteuid() != 0:
+            raise OpsError(str(down)) from down
+        if shutil.which("dockerd") is None:
+            install(source, say)
+        version = start(docker, say)
+    except DockerError as trouble:
+        raise OpsError(str(trouble)) from trouble
+    close_loopback(docker, version, say)
+    return docker
+
+
+def server_version(docker: DockerCli) -> str:
+    """The engine's version. Raises DockerError when it does not answer."""
+    return docker.run(["version", "--format", "{{.Server.Version}}"], limit=20).strip()
+
+
+def distribution(text: str) -> tuple[str, str]:
+    """(id, release name) from the text of /etc/os-release, for example ("debian", "bookworm")."""
+    fields = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', text, re.MULTILINE))
+    return fields.get("ID", ""), fields.get("VERSION_CODENAME", "")
+
+
+def install(source: Source, say: Say) -> None:
+    """Installs the engine's packages. Raises OpsError where that is not ours to do, with the commands."""
+    release = Path("/etc/os-release")
+    system, name = distribution(release.read_text() if release.exists() else "")
+    ours = system in {"debian", "ubuntu"} and shutil.which("apt-get")
+    if not ours or os.geteuid() != 0:
+        command = "sudo apt-get update && sudo apt-get install -y docker.io" if ours else ""
+        raise OpsError(
+            "Docker Engine is not installed on this machine\n"
+            + (
+                f"fix: run `{command}`"
+                if command
+                else "fix: install it as https://docs.docker.com/engine/install/ says"
+            )
+            + ", then `sudo usermod -aG docker $USER`, sign out and in again, and run the same command"
+        )
+    packages = PACKAGES[source]
+    say(f"docker: installing {' '.join(packages)} (about 1 min)...")
+    if source == "official":
+        add_docker_apt(system, name)
+    apt("update", "-qq")
+    apt("install", "-y", "-qq", "--no-install-recommends", *packages)
+    say(f"docker: installed from {'Docker' if source == 'official' else system.capitalize()}'s packages")
+
+
+def add_docker_apt(system: str, name: str) -> None:
+    """Adds Docker's own package source, signed by its key."""
+    import requests
+
+    key = requests.get(f"{DOCKER_APT}/{system}/gpg", timeout=20)
+    key.raise_for_status()
+    keyring = Path("/etc/apt/keyrings/docker.asc")
+    keyring.parent.mkdir(parents=True, exist_ok=True)
+    keyring.write_bytes(key.content)
+    line = f"deb [signed-by={keyring}] {DOCKER_APT}/{system} {name} stable\n"
+    Path("/etc/apt/sources.list.d/docker.list").write_text(line)
+
+
+def apt(*args: str) -> None:
+    """Runs apt-get. Raises OpsError with its last lines."""
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(["apt-get", *args], env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        raise OpsError(
+            f"`apt-get {' '.join(args)}` failed:\n{tail}\nfix: mend the package sources, then run the same command again"
+        )
+
+
+def start(docker: DockerCli, say: Say) -> str:
+    """Starts the engine, by systemd or by hand, and returns its version. Raises OpsError with the log's last lines."""
+    if Path("/run/systemd/system").exists():
+        say("docker: starting it (systemctl start docker)...")
+        subprocess.run(["systemctl", "start", "docker"], check=False)
+        log = None
+    else:
+        log = paths.private_folder(paths.state()) / "dockerd.log"
+        say(f"docker: starting dockerd (log: {log})...")
+        with log.open("ab") as file:
+            # A session of its own: Ctrl-C in this terminal must not stop everybody's containers.
+            process = subprocess.Popen(
+                ["dockerd"], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        (paths.state() / "dockerd.pid").write_text(f"{process.pid}\n")
+    return wait_for_engine(docker, log)
+
+
+def wait_for_engine(docker: DockerCli, log: Path | None) -> str:
+    """Waits until the engine answers. Raises OpsError after START_LIMIT seconds."""
+    until = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            return server_version(docker)
+        except DockerError as trouble:
+            if time.monotonic() > until:
+                said = (
+                    "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+                    if log
+                    else "see `journalctl -u docker`"
+                )
+                raise OpsError(
+                    f"the Docker engine did not start within {START_LIMIT} s: {trouble}\n{said}"
+                ) from trouble
+        time.sleep(0.3)
+
+
+def major(version: str) -> int:
+    """The first number of a version text; 0 when there is none."""
+    found = re.match(r"\d+", version)
+    return int(found.group()) if found else 0
+
+
+def close_loopback(docker: DockerCli, version: str, say: Say) -> None:
+    """Before Docker 28 a neighbour on the same network segment reaches ports published on 127.0.0.1: drop those packets.
+
+    Without root it is only said, with the command (preflight says it too, where it can see the rules).
+    """
+    if docker.remote or major(version) >= SAFE_LOOPBACK or shutil.which("iptables") is None or os.geteuid() != 0:
+        return
+    check = subprocess.run(["iptables", "-w", "-t", "raw", "-C", *LOOPBACK_RULE], capture_output=True, check=False)
+    if check.returncode == 0:
+        return
+    added = subprocess.run(
+        ["iptables", "-w", "-t", "raw", "-I", *LOOPBACK_RULE], capture_output=True, text=True, check=False
+    )
+    command = f"iptables -t raw -I {' '.join(LOOPBACK_RULE)}"
+    if added.returncode:
+        say(
+            f"warning: Docker {version} lets neighbours reach 127.0.0.1 ports, and `{command}` failed: {added.stderr.strip()}"
+        )
+    else:
+        say(
+            f"docker {version}: packets from outside to 127.0.0.0/8 are now dropped (`{command}`; Docker 28 does so itself)"
+        )

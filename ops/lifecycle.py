@@ -1,0 +1,238 @@
+"""The life of a stack: up, preview, down, destroy, adopt. Pulumi makes and removes; this prepares and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ops import repair, settings, show
+from ops.bootstrap import bootstrap
+from ops.errors import OpsError
+from ops.progress import say
+from ops.pulumi import PROJECT, Pulumi, outputs
+from ops.request import Request
+from stack.config.model import Platform
+
+QUIET: Final = ("--suppress-permalink", "--suppress-outputs")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A stack that is ready for Pulumi: configuration checked, tools there, settings complete."""
+
+    request: Request
+    platform: Platform
+    pulumi: Pulumi
+
+    @property
+    def again(self) -> str:
+        """How to run the same command again."""
+        return f"make {self.request.command}" + ("" if self.request.stack == "dev" else f" STACK={self.request.stack}")
+
+
+def prepare(request: Request) -> Session:
+    """Configuration first: a mistake there is told before anything is installed or started."""
+    from ops import paths
+
+    platform = settings.platform(paths.ROOT / f"Pulumi.{request.stack}.yaml")
+    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say))
+    return Session(request, platform, pulumi)
+
+
+def preflight(session: Session) -> None:
+    """The host's checks, unless HOST=none. Raises OpsError when one forbids to start."""
+    if not session.request.host_checks:
+        return
+    from ops.preflight import run_preflight
+
+    found = run_preflight(session.platform, session.pulumi.tools.docker, PROJECT, session.request.stack, say)
+    errors = [finding for finding in found if getattr(finding, "fatal", True)]
+    if errors:
+        text = "\n".join(str(finding) for finding in errors)
+        raise OpsError(f"this host cannot run the stack as configured:\n{text}\n(HOST=none skips these checks)")
+
+
+def up(request: Request) -> int:
+    """From whatever is there to a running platform. Running it again changes nothing."""
+    session = prepare(request)
+    pulumi = session.pulumi
+    with repair.alone(pulumi, say):
+        refuse_orphans(session)
+        settings.ensure(pulumi, session.platform, say)
+        preflight(session)
+        deployment = repair.drop_pending(pulumi, pulumi.export(), say)
+        repair.leftovers(pulumi, deployment, say)
+        replace = repair.replacements(pulumi, outputs(deployment).get("configFiles") or [], say)
+        deploy(session, *replace)
+    return report(session)
+
+
+def deploy(session: Session, *more: str) -> None:
+    """`pulumi up`. Refresh first: a container stopped or removed by hand is seen, and made again."""
+    try:
+        code = session.pulumi.run("up", "--yes", "--skip-preview", "--refresh", *QUIET, *more)
+    except KeyboardInterrupt:
+        say(f"\nstopped; nothing is lost: `{session.again}` goes on from here")
+        raise
+    if code:
+        raise OpsError(
+            f"`pulumi up` ended with an error (above)\nfix: put right what it names, then run `{session.again}` again: "
+            "it goes on from what is there"
+        )
+
+
+def report(session: Session) -> int:
+    """Writes the certificates and the table."""
+    pulumi = session.pulumi
+    settings.keep_copy(pulumi)
+    settings.write_certificates(pulumi)
+    admin = session.platform.chat.admin_email if session.platform.chat.enabled else None
+    print(show.summary(pulumi.stack, outputs(pulumi.export()), admin, pulumi.tools.source))
+    return 0
+
+
+def refuse_orphans(session: Session) -> None:
+    """Volumes without a state: creating would take them over silently, so it must be asked for (`make adopt`)."""
+    pulumi = session.pulumi
+    if not pulumi.keeps_files or pulumi.checkpoint.exists():
+        return
+    if found := settings.volumes(pulumi):
+        raise OpsError(
+            f"the state of stack {pulumi.stack} is gone ({pulumi.checkpoint}), but its data is there: {', '.join(found)}\n"
+            f"fix: put the state folder back, or `make adopt STACK={pulumi.stack}` to go on with that data"
+        )
+
+
+def adopt(request: Request) -> int:
+    """State lost, volumes there: removes what holds no data, then lets the program import the volumes."""
+    session = prepare(request)
+    pulumi = session.pulumi
+    found = settings.volumes(pulumi)
+    if not found:
+        raise OpsError(
+            f"stack {pulumi.stack} has no volumes on this host to take over\nfix: `make up STACK={pulumi.stack}`"
+        )
+    with repair.alone(pulumi, say):
+        deployment = pulumi.export()
+        if any(
+            resource.get("custom") and "olume" in str(resource.get("type"))
+            for resource in deployment.get("resources", ())
+        ):
+            raise OpsError(f"the state of stack {pulumi.stack} knows its volumes\nfix: `make up STACK={pulumi.stack}`")
+        renew = request.confirm == request.stack
+        try:
+            settings.ensure(pulumi, session.platform, say, renew=renew)
+        except OpsError as trouble:
+            if "the passphrase of stack" not in str(trouble):
+                raise
+            raise OpsError(
+                f"{trouble}\nwith nothing but the volumes left: `make adopt STACK={pulumi.stack} CONFIRM={pulumi.stack}` makes "
+                "new keys and passwords (accounts inside the chat keep theirs)"
+            ) from trouble
+        preflight(session)
+        repair.leftovers(pulumi, {}, say)
+        say(f"adopting {len(found)} volumes: {', '.join(found)}")
+        pulumi.env["PRIVATE_LLM_ADOPT"] = "1"
+        deploy(session)
+    return report(session)
+
+
+def preview(request: Request) -> int:
+    """What `up` would change."""
+    session = prepare(request)
+    settings.ensure(session.pulumi, session.platform, say)
+    preflight(session)
+    code = session.pulumi.run("preview", "--diff", *QUIET)
+    if code:
+        raise OpsError("`pulumi preview` ended with an error (above)")
+    return 0
+
+
+def down(request: Request) -> int:
+    """Stops the containers; state, data and networks stay."""
+    session = prepare(request)
+    docker = session.pulumi.tools.docker
+    with repair.alone(session.pulumi, say):
+        names = docker.run(["ps", "-q", "--filter", f"label={settings.STACK_LABEL}={request.stack}"]).split()
+        if names:
+            say(f"stopping {len(names)} containers...")
+            docker.run(["stop", *names], limit=180)
+    print(f"stack {request.stack} is stopped; `make up` starts it again, its data is kept")
+    return 0
+
+
+def destroy(request: Request) -> int:
+    """Removes containers and networks; volumes only with DATA=delete and the stack's name as a second word."""
+    session = prepare(request)
+    pulumi = session.pulumi
+    if request.delete_data:
+        confirm(request)
+    with repair.alone(pulumi, say):
+        deployment = repair.drop_pending(pulumi, pulumi.export(), say)
+        if deployment.get("resources"):
+            settings.ensure_passphrase(pulumi, say)
+            remove(session)
+        repair.leftovers(pulumi, {}, say)
+        kept = settings.volumes(pulumi)
+        if request.delete_data and kept:
+            pulumi.tools.docker.run(["volume", "rm", *kept], limit=120)
+            print(f"stack {request.stack} and its data are gone: {', '.join(kept)}")
+            return 0
+    if kept:
+        print(f"stack {request.stack} is removed; its data is kept: {', '.join(kept)}")
+        print("`make up` uses it again; `make destroy DATA=delete` deletes it")
+    else:
+        print(f"stack {request.stack} is removed; it has no data")
+    return 0
+
+
+def remove(session: Session) -> None:
+    """`pulumi destroy`, with or without the protected volumes."""
+    request, pulumi = session.request, session.pulumi
+    if request.delete_data:
+        pulumi.call("state", "unprotect", "--all", "--yes")
+    protected: tuple[str, ...] = () if request.delete_data else ("--exclude-protected",)
+    try:
+        code = pulumi.run("destroy", "--yes", "--skip-preview", *QUIET, *protected)
+    except KeyboardInterrupt:
+        say(f"\nstopped; `{session.again}` goes on from here")
+        raise
+    if code:
+        raise OpsError(
+            f"`pulumi destroy` ended with an error (above)\nfix: put right what it names, then `{session.again}` again"
+        )
+
+
+def confirm(request: Request) -> None:
+    """Asks for the stack's name before data is deleted. Raises OpsError."""
+    import sys
+
+    given = request.confirm
+    if not given and sys.stdin.isatty():
+        given = input(
+            f"this deletes every chat, document, model and metric of stack {request.stack}.\nType its name to go on: "
+        )
+    if given.strip() != request.stack:
+        raise OpsError(
+            f"nothing was deleted: DATA=delete needs the stack's name as a second word\n"
+            f"fix: `make destroy STACK={request.stack} DATA=delete CONFIRM={request.stack}`"
+        )
+
+
+def doctor(request: Request) -> int:
+    """Host checks, drift, and one real streamed token."""
+    from ops.ask import stream
+
+    session = prepare(request)
+    preflight(session)
+    found: dict[str, Any] = outputs(session.pulumi.export())
+    if not found.get("endpoints"):
+        raise OpsError(f"stack {request.stack} is not up\nfix: `make up STACK={request.stack}`")
+    changed = repair.drifted(session.pulumi.tools.docker, found.get("configFiles") or [])
+    for one in changed:
+        say(f"drift: {one.path} was edited in its volume (`make up` writes it again)")
+    settings.write_certificates(session.pulumi)
+    result = stream(session.pulumi, "Say hello.", request.model, echo=False)
+    say(f"first token after {result.first_token_s * 1000:.0f} ms")
+    print("all is well" if not changed else "answers, with drift: run `make up`")
+    return 1 if changed else 0

@@ -1,0 +1,267 @@
+"""A stack's settings: its Pulumi.<stack>.yaml, passphrase, generated secrets and certificate authority.
+
+Pulumi keeps the salt and the encrypted secrets in Pulumi.<stack>.yaml. A copy lies beside the state, so that
+`git checkout` of that file loses nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ops import ca, passphrase, record
+from ops.docker import DockerError
+from ops.errors import OpsError
+from ops.files import write_atomic
+from ops.progress import Say
+from ops.pulumi import PROJECT, Pulumi, cloud, foreign
+from stack.config.explain import parse_platform
+from stack.config.model import Platform
+
+STACK_LABEL: Final = "private-llm.stack"
+SALT: Final = "encryptionsalt"
+PLATFORM: Final = f"{PROJECT}:platform"
+CA_KEY: Final = f"{PROJECT}:ca-key"
+CA_CERTIFICATE: Final = f"{PROJECT}:ca-certificate"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A Pulumi.<stack>.yaml as read."""
+
+    salt: str | None
+    config: Mapping[str, Any]
+
+    @property
+    def names(self) -> set[str]:
+        """Keys that have a value."""
+        return set(self.config)
+
+
+def read(path: Path) -> Settings:
+    """Reads a settings file. Raises OpsError when it is missing or not YAML."""
+    if not path.exists():
+        known = sorted(file.name.split(".")[1] for file in path.parent.glob("Pulumi.*.yaml"))
+        raise OpsError(
+            f"there is no {path.name}: a stack is configured in a file of its own\n"
+            f"fix: use one that is there (STACK={', STACK='.join(known) or '…'}), or copy Pulumi.dev.yaml to {path.name} "
+            "without its encryptionsalt and secure values"
+        )
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as trouble:
+        where = getattr(trouble, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise OpsError(f"{path.name}{line} is not YAML: {getattr(trouble, 'problem', trouble)}") from trouble
+    if not isinstance(data, dict) or not isinstance(data.get("config") or {}, dict):
+        raise OpsError(f"{path.name}: the file needs a mapping `config:` with `{PLATFORM}:` in it")
+    return Settings(salt=data.get(SALT), config=data.get("config") or {})
+
+
+def platform(path: Path) -> Platform:
+    """The configuration, checked. Raises OpsError or ConfigError before anything is touched."""
+    found = read(path).config.get(PLATFORM)
+    if not isinstance(found, dict):
+        raise OpsError(
+            f"{path.name}: `{PLATFORM}` is missing under `config:`; docs/configuration.md has a complete example"
+        )
+    return parse_platform(found, source=path.name)
+
+
+def copy(stack: str) -> Path:
+    """The copy beside the state."""
+    return record.folder() / f"{stack}.yaml"
+
+
+def keep_copy(pulumi: Pulumi) -> None:
+    """After a change that worked: what the tree has now is what belongs to the state."""
+    if not copy(pulumi.stack).exists() or copy(pulumi.stack).read_bytes() != pulumi.file.read_bytes():
+        write_atomic(copy(pulumi.stack), pulumi.file.read_bytes())
+
+
+def generated(name: str) -> bool:
+    """Whether a key of the settings file was made by us (and not written by hand)."""
+    return name in wanted(()) or name in {CA_KEY, CA_CERTIFICATE} or name.startswith(f"{PROJECT}:key-")
+
+
+def wanted(consumers: tuple[str, ...]) -> dict[str, Callable[[], str]]:
+    """Secrets that every stack has, and how a new one is made."""
+    return {
+        f"{PROJECT}:admin-password": lambda: secrets.token_urlsafe(32),
+        f"{PROJECT}:webui-secret-key": lambda: secrets.token_urlsafe(32),
+        **{f"{PROJECT}:key-{name}": api_key for name in consumers},
+    }
+
+
+def api_key() -> str:
+    """An API key as clients expect it: `sk-` and 256 bits."""
+    return f"sk-{secrets.token_urlsafe(32)}"
+
+
+def restore(tree: str, lost: Mapping[str, Any], salt: str) -> str:
+    """The tree's file with salt and secrets put back, its comments kept."""
+    lines = tree.splitlines()
+    start = next((number for number, line in enumerate(lines) if re.fullmatch(r"config:\s*(#.*)?", line)), None)
+    if start is None:
+        data = yaml.safe_load(tree) or {}
+        data["config"] = {**(data.get("config") or {}), **lost}
+        return yaml.safe_dump({SALT: salt, **data}, sort_keys=False)
+    inner = next(
+        (line for line in lines[start + 1 :] if re.match(r"\s+\S", line) and not line.lstrip().startswith("#")), "  x"
+    )
+    indent = inner[: len(inner) - len(inner.lstrip())]
+    block = (
+        [indent + line for line in yaml.safe_dump(dict(lost), sort_keys=True, width=10_000).splitlines()]
+        if lost
+        else []
+    )
+    return "\n".join([*lines[: start + 1], *block, *lines[start + 1 :], f"{SALT}: {salt}"]) + "\n"
+
+
+def restore_lost(pulumi: Pulumi, say: Say) -> None:
+    """Puts salt and secrets back when the tree's file has lost them and the copy beside the state has them."""
+    saved = copy(pulumi.stack)
+    if read(pulumi.file).salt or not saved.exists():
+        return
+    old = read(saved)
+    if not old.salt:
+        return
+    lost = {
+        name: value for name, value in old.config.items() if generated(name) and name not in read(pulumi.file).config
+    }
+    mode = pulumi.file.stat().st_mode & 0o777
+    write_atomic(pulumi.file, restore(pulumi.file.read_text(), lost, old.salt), mode)
+    say(f"settings: {pulumi.file.name} had lost its salt and {len(lost)} secrets; put back from {saved}")
+
+
+def volumes(pulumi: Pulumi) -> list[str]:
+    """Names of this stack's data volumes on its host."""
+    try:
+        found = pulumi.tools.docker.run(["volume", "ls", "-q", "--filter", f"label={STACK_LABEL}={pulumi.stack}"])
+    except DockerError as trouble:
+        raise OpsError(str(trouble)) from trouble
+    return found.split()
+
+
+def ensure_passphrase(pulumi: Pulumi, say: Say, *, renew: bool = False) -> None:
+    """The stack's passphrase: checked when there, made when nothing needs an old one. Raises OpsError.
+
+    `renew` lets volumes alone not stand in the way (`make adopt` with everything else lost).
+    """
+    path = passphrase.file(pulumi.stack)
+    if pulumi.env.get("PULUMI_CONFIG_PASSPHRASE_FILE") != str(path) or cloud(foreign(pulumi.env)):
+        return  # the person's own
+    salt = read(pulumi.file).salt
+    if path.exists():
+        passphrase.check(path, salt, pulumi.file)
+        return
+    needs = []
+    if pulumi.keeps_files and pulumi.checkpoint.exists():
+        needs.append(f"state: {pulumi.checkpoint}")
+    if salt:
+        needs.append(f"encrypted secrets: {SALT} in {pulumi.file}")
+    if copy(pulumi.stack).exists():
+        needs.append(f"encrypted secrets: {copy(pulumi.stack)}")
+    if not renew:
+        needs += [f"data volume: {name}" for name in volumes(pulumi)]
+    if needs:
+        raise passphrase.refuse_new(pulumi.stack, needs, pulumi.file)
+    say(
+        f"passphrase: made a new one in {passphrase.generate(pulumi.stack)} (keep a copy elsewhere: it opens the secrets)"
+    )
+
+
+def ensure(pulumi: Pulumi, configured: Platform, say: Say, *, renew: bool = False) -> None:
+    """Stack, passphrase, secrets and authority: made at the first run, checked later. Raises OpsError."""
+    restore_lost(pulumi, say)
+    ensure_passphrase(pulumi, say, renew=renew)
+    if not (pulumi.keeps_files and pulumi.checkpoint.exists()):
+        init(pulumi, say)
+    have = read(pulumi.file).names
+    makers = wanted(tuple(consumer.name for consumer in configured.consumers))
+    missing = [name for name in makers if name not in have]
+    if missing:
+        short = ", ".join(name.removeprefix(f"{PROJECT}:") for name in missing)
+        say(f"secrets: generating {short} (kept encrypted in {pulumi.file.name})...")
+    for name in missing:
+        put(pulumi, name, makers[name](), secret=True)
+    ensure_ca(pulumi, configured, have, say)
+    keep_copy(pulumi)
+
+
+def init(pulumi: Pulumi, say: Say) -> None:
+    """Makes the stack in its backend, unless it is there."""
+    from ops.pulumi import PulumiError
+
+    try:
+        pulumi.call("stack", "init")
+    except PulumiError as trouble:
+        if "already exists" not in str(trouble):
+            raise
+    else:
+        say(f"stack {pulumi.stack}: made in {pulumi.env.get('PULUMI_BACKEND_URL', 'Pulumi Cloud')}")
+
+
+def put(pulumi: Pulumi, name: str, value: str, *, secret: bool) -> None:
+    """Sets one key; the value goes through standard input, never into the list of processes."""
+    pulumi.call("config", "set", name, "--secret" if secret else "--plaintext", text=value, secret=secret)
+
+
+def ensure_ca(pulumi: Pulumi, configured: Platform, have: set[str], say: Say) -> None:
+    """The authority, made once; refused when it cannot vouch for a configured host name."""
+    hostnames = tuple(configured.gateway.hostnames)
+    if {CA_KEY, CA_CERTIFICATE} <= have:
+        certificate = str(read(pulumi.file).config[CA_CERTIFICATE])
+        if outside := ca.uncovered(certificate, hostnames):
+            raise OpsError(
+                f"{pulumi.file.name}: gateway.hostnames has {', '.join(outside)}, which this stack's certificate authority "
+                "may not vouch for (it was made for other names)\n"
+                f"fix: `make ca-renew STACK={pulumi.stack}` makes a new one; clients that trust the old one need the new one"
+            )
+        return
+    renew_ca(pulumi, configured, say)
+
+
+def renew_ca(pulumi: Pulumi, configured: Platform, say: Say) -> None:
+    """Makes a new authority for the names configured now."""
+    hostnames = tuple(configured.gateway.hostnames)
+    key, certificate = ca.create(f"{PROJECT} {pulumi.stack} root CA", hostnames, configured.gateway.address)
+    put(pulumi, CA_KEY, key, secret=True)
+    put(pulumi, CA_CERTIFICATE, certificate, secret=False)
+    keep_copy(pulumi)
+    say(
+        f"certificate authority: made for {', '.join(hostnames)} and this machine, until {ca.expires(certificate):%Y-%m-%d}"
+    )
+
+
+def certificate_file(pulumi: Pulumi) -> Path:
+    """The authority's certificate as a file for clients."""
+    return record.folder() / f"{pulumi.stack}.ca.pem"
+
+
+def bundle_file(pulumi: Pulumi) -> Path:
+    """This system's authorities and ours, for programs that take one file."""
+    return record.folder() / f"{pulumi.stack}.bundle.pem"
+
+
+def write_certificates(pulumi: Pulumi) -> None:
+    """Writes both files from the settings. Raises OpsError before the first `up`."""
+    import ssl
+
+    certificate = read(pulumi.file).config.get(CA_CERTIFICATE)
+    if not certificate:
+        raise OpsError(
+            f"stack {pulumi.stack} has no certificate authority yet\nfix: run `make up STACK={pulumi.stack}` first"
+        )
+    system = ssl.get_default_verify_paths().cafile
+    ours = f"{str(certificate).strip()}\n"
+    theirs = Path(system).read_text() if system and Path(system).exists() else ""
+    for path, text in ((certificate_file(pulumi), ours), (bundle_file(pulumi), f"{theirs.rstrip()}\n{ours}".lstrip())):
+        if not path.exists() or path.read_text() != text:
+            write_atomic(path, text, 0o644)
