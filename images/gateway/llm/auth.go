@@ -1,0 +1,168 @@
+package llm
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	caddy "github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// Auth lets known consumers pass and nobody else. It reads Bearer keys, and Basic
+// with the consumer's name as user and its key as password; removes everything that
+// looks like a credential; and counts requests per consumer.
+//
+// It sets {http.vars.llm_consumer}, {http.vars.llm_scopes} and
+// {http.auth.user.id} (user_id in the access log).
+type Auth struct {
+	// ConsumersFile is the absolute path of the consumers file. It may be missing at
+	// start: then everybody is refused until it is there. Changes are followed within
+	// a second; a bad file leaves the last good one in force.
+	ConsumersFile string `json:"consumers_file"`
+	// Realm is named in the challenge of a 401. Default: "private-llm".
+	Realm string `json:"realm,omitempty"`
+	// Scope is what a consumer needs for the routes behind this handler: "chat",
+	// "embeddings", "native" or "show". Default: none, any consumer may pass.
+	Scope string `json:"scope,omitempty"`
+
+	source *source
+	log    *zap.Logger
+}
+
+// CaddyModule tells Caddy what this is.
+func (Auth) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.llm_auth", New: func() caddy.Module { return new(Auth) }}
+}
+
+// configError words a mistake in the configuration, with the handler it is in.
+func configError(handler, format string, args ...any) error {
+	return fmt.Errorf(handler+": "+format, args...)
+}
+
+// Provision checks the settings and starts to follow the consumers file. The checks
+// stand here, not in Validate, because what must not run on bad settings starts here.
+func (a *Auth) Provision(ctx caddy.Context) error {
+	a.log = ctx.Logger()
+	if a.Realm == "" {
+		a.Realm = "private-llm"
+	}
+	if !filepath.IsAbs(a.ConsumersFile) {
+		return configError("llm_auth", "consumers_file is %q: it must be an absolute path", a.ConsumersFile)
+	}
+	if strings.ContainsAny(a.Realm, "\"\\\r\n") {
+		return configError("llm_auth", "realm %q must not hold quotes, backslashes or line ends", a.Realm)
+	}
+	if a.Scope != "" && !slices.Contains(knownScopes, a.Scope) {
+		return configError("llm_auth", "scope is %q: allowed are %s", a.Scope, strings.Join(knownScopes, ", "))
+	}
+	if err := metrics.register(ctx.GetMetricsRegistry()); err != nil {
+		return configError("llm_auth", "%w", err)
+	}
+	source, err := openSource(filepath.Clean(a.ConsumersFile), a.log)
+	if err != nil {
+		return configError("llm_auth", "%w", err)
+	}
+	a.source = source
+	return nil
+}
+
+// Cleanup stops following the file when no other handler does.
+func (a *Auth) Cleanup() error {
+	if a.source == nil {
+		return nil
+	}
+	return closeSource(a.source.path)
+}
+
+// ServeHTTP answers 400, 401, 403 or 429 itself, or passes the request on in the
+// consumer's name.
+func (a *Auth) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	now := a.source.now()
+	shown, refusal := takeCredentials(r.Header)
+	var cred *credential
+	if refusal == nil {
+		if cred = a.authenticate(shown, now); cred == nil {
+			refusal = errBadKey
+		}
+	}
+	if refusal != nil {
+		metrics.authFailures.WithLabelValues(refusal.Code).Inc()
+		if refusal.Status == http.StatusUnauthorized {
+			a.challenge(w.Header(), shown.scheme)
+		}
+		refusal.write(w)
+		return nil
+	}
+
+	ctx, sess, leave := a.source.enter(r.Context(), cred, now)
+	defer leave()
+	r = r.WithContext(ctx)
+	who := cred.consumer
+	caddyhttp.SetVar(ctx, varConsumer, who.Name)
+	caddyhttp.SetVar(ctx, varScopes, strings.Join(who.Scopes, " "))
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set(userIDPlaceholder, who.Name)
+	}
+	logField(ctx, zap.String("consumer", who.Name))
+
+	if refusal = a.admit(sess, now); refusal != nil {
+		metrics.refused.WithLabelValues(who.Name, refusal.Code).Inc()
+		refusal.write(w)
+		return nil
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// authenticate finds the credential by the hash of the key. Whoever has no key can
+// not choose hashes, so the look-up tells them nothing; names are compared in
+// constant time after it.
+func (a *Auth) authenticate(shown presented, now time.Time) *credential {
+	hash := hashKey(shown.key)
+	cred := a.source.active.Load().find(hash, now)
+	if cred == nil || subtle.ConstantTimeCompare(hash[:], cred.hash[:]) != 1 {
+		return nil
+	}
+	if shown.scheme == schemeBasic && subtle.ConstantTimeCompare([]byte(shown.user), []byte(cred.consumer.Name)) != 1 {
+		return nil
+	}
+	return cred
+}
+
+// admit applies what a known consumer may do here: the scope, then the rate.
+func (a *Auth) admit(sess *session, now time.Time) *apiError {
+	if a.Scope != "" && !sess.consumer.hasScope(a.Scope) {
+		return &apiError{Status: http.StatusForbidden, Code: "missing_scope",
+			Message: fmt.Sprintf("This key lacks the scope %q.", a.Scope)}
+	}
+	if wait, ok := sess.usage.requests.take(now, sess.consumer.RequestsPerMinute); !ok {
+		return &apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", RetryAfter: wait,
+			Message: fmt.Sprintf("This key may send %d requests a minute. Wait %d seconds.",
+				sess.consumer.RequestsPerMinute, wholeSeconds(wait))}
+	}
+	return nil
+}
+
+// challenge names the ways to authenticate. Basic is left out for a client that
+// tried Bearer: a browser would answer with a password window.
+func (a *Auth) challenge(h http.Header, tried scheme) {
+	bearer := `Bearer realm="` + a.Realm + `"`
+	if tried == schemeBearer {
+		h.Set("WWW-Authenticate", bearer+`, error="invalid_token"`)
+		return
+	}
+	h.Set("WWW-Authenticate", bearer)
+	h.Add("WWW-Authenticate", `Basic realm="`+a.Realm+`", charset="UTF-8"`)
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Auth)(nil)
+	_ caddy.CleanerUpper          = (*Auth)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Auth)(nil)
+)

@@ -1,0 +1,136 @@
+package llm
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Buckets in seconds. The first follow OpenTelemetry's GenAI conventions, widened
+// to 300 s for cold loads and to 1 ms for engines that are quick.
+var (
+	durationBuckets = []float64{.005, .01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 300}
+	tokenGapBuckets = []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 10}
+	tokenBuckets    = []float64{1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576}
+)
+
+// metrics outlive reloads of the configuration: every new registry gets the same ones.
+var metrics = newMetricSet()
+
+// metricSet holds every metric of the package. Labels only ever take names from the
+// configuration, the consumers file or this package, so the number of series is bounded.
+type metricSet struct {
+	firstToken, perToken, duration, tokens, gap *prometheus.HistogramVec
+
+	requests, cut, finish, refused, authFailures *prometheus.CounterVec
+	inFlight                                     *prometheus.GaugeVec
+
+	consumersFileOK, consumersLoaded, consumers prometheus.Gauge
+	consumersLoads                              *prometheus.CounterVec
+}
+
+func newMetricSet() *metricSet {
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	return &metricSet{
+		firstToken: histogram("gen_ai_server_time_to_first_token_seconds",
+			"Time from the request's arrival to the first piece of a streamed answer that has content.",
+			durationBuckets, "consumer", "model", "operation"),
+		perToken: histogram("gen_ai_server_time_per_output_token_seconds",
+			"Mean time per token of a streamed answer after its first one.",
+			tokenGapBuckets, "consumer", "model", "operation"),
+		duration: histogram("gen_ai_server_request_duration_seconds",
+			"Time from the request's arrival to the end of the answer.",
+			durationBuckets, "consumer", "model", "operation"),
+		tokens: histogram("gen_ai_client_token_usage",
+			"Tokens of one request; output tokens of engines that tell no usage are pieces of the stream.",
+			tokenBuckets, "consumer", "model", "operation", "token_type"),
+		gap: histogram("gen_ai_client_operation_time_per_output_chunk_seconds",
+			"Time between two pieces of a streamed answer.", tokenGapBuckets, "model"),
+		requests: counter("gateway_llm_requests_total",
+			"Requests that reached an engine's proxy, by the status the client got.",
+			"consumer", "model", "operation", "status"),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gateway_llm_requests_in_flight",
+			Help: "Requests that an engine is answering now."}, []string{"model"}),
+		cut: counter("gateway_stream_cut_total",
+			"Answers that ended before their end: by the engine, the client (gone) or us (key revoked).",
+			"consumer", "model", "by"),
+		finish: counter("gateway_llm_finish_total", "Answers by the reason why the engine stopped.",
+			"consumer", "model", "reason"),
+		refused: counter("gateway_llm_refused_total", "Requests of known consumers that were refused, by error code.",
+			"consumer", "code"),
+		authFailures: counter("gateway_auth_failures_total", "Requests without a valid key, by error code.", "code"),
+		consumersFileOK: gauge("gateway_consumers_file_ok",
+			"1 while the consumers file is readable and good, else 0 (the last good one is in force)."),
+		consumersLoaded: gauge("gateway_consumers_file_loaded_timestamp_seconds", "When the consumers file in force was read."),
+		consumers:       gauge("gateway_consumers", "Consumers in force."),
+		consumersLoads:  counter("gateway_consumers_file_loads_total", "Changes of the consumers file, taken or refused.", "result"),
+	}
+}
+
+// register adds the metrics to a registry, once.
+func (m *metricSet) register(registry *prometheus.Registry) error {
+	if registry == nil {
+		return errors.New("there is no metrics registry")
+	}
+	for _, collector := range []prometheus.Collector{
+		m.firstToken, m.perToken, m.duration, m.tokens, m.gap, m.requests, m.cut, m.finish, m.refused,
+		m.authFailures, m.inFlight, m.consumersFileOK, m.consumersLoaded, m.consumers, m.consumersLoads,
+	} {
+		var already prometheus.AlreadyRegisteredError
+		if err := registry.Register(collector); err != nil && !errors.As(err, &already) {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishReasons are the reasons that become a label; others are "other".
+var finishReasons = map[string]string{
+	"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls",
+	"content_filter": "content_filter", "load": "load", "unload": "unload",
+	"completed": "stop", "incomplete": "length", "failed": "failed",
+}
+
+func finishLabel(reason string) string {
+	if label, known := finishReasons[reason]; known {
+		return label
+	}
+	return "other"
+}
+
+// observe books one finished request.
+func (m *metricSet) observe(c *call, now time.Time) {
+	who, model, op := c.sess.consumer.Name, c.model.ID, c.op.name
+	t := c.tap
+	m.requests.WithLabelValues(who, model, op, strconv.Itoa(t.status)).Inc()
+	m.duration.WithLabelValues(who, model, op).Observe(now.Sub(c.sess.started).Seconds())
+	if by := c.cutBy(); by != "" {
+		m.cut.WithLabelValues(who, model, by).Inc()
+	}
+	if t.finish != "" {
+		m.finish.WithLabelValues(who, model, finishLabel(t.finish)).Inc()
+	}
+	if t.input >= 0 {
+		m.tokens.WithLabelValues(who, model, op, "input").Observe(float64(t.input))
+	}
+	output := t.outputTokens()
+	if output > 0 || t.output == 0 {
+		m.tokens.WithLabelValues(who, model, op, "output").Observe(float64(output))
+	}
+	if t.streamed && t.pieces > 0 {
+		m.firstToken.WithLabelValues(who, model, op).Observe(t.first.Sub(c.sess.started).Seconds())
+		if output > 1 && t.pieces > 1 {
+			m.perToken.WithLabelValues(who, model, op).Observe(t.last.Sub(t.first).Seconds() / float64(output-1))
+		}
+	}
+}
