@@ -157,7 +157,7 @@ class Engine(Strict):
     """Requests that may wait in the engine before it refuses."""
     load_timeout: Duration = "5m"
     """How long loading a model may take."""
-    resources: Resources = Resources(memory="8GiB", cpus=4)
+    resources: Resources = Resources(memory="8GiB", cpus=2)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

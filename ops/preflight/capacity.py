@@ -1,0 +1,77 @@
+"""The limits of all services against what the Docker host has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ops.preflight.finding import Context, Finding, Level
+from stack.config.model import Accelerator, Platform, Resources
+from stack.config.units import mebibytes
+
+MIB: Final = 1024**2
+
+
+def limits(platform: Platform) -> Iterator[tuple[str, str, Resources]]:
+    """(service, configuration key, limits) of every service of this configuration."""
+    yield "gateway", "gateway.resources", platform.gateway.resources
+    yield "engine", "engine.resources", platform.engine.resources
+    if platform.chat.enabled:
+        yield "chat", "chat.resources", platform.chat.resources
+    if platform.uses_memory:
+        yield "memory", "memory.resources", platform.memory.resources
+    watch = platform.observability
+    if watch.enabled:
+        yield "prometheus", "observability.prometheus", watch.prometheus
+        yield "node-exporter", "observability.exporters", watch.exporters
+        if platform.engine.accelerator is Accelerator.NVIDIA:
+            yield "gpu-exporter", "observability.exporters", watch.exporters
+        if watch.grafana:
+            yield "grafana", "observability.grafanaResources", watch.grafana_resources
+
+
+class MemorySum:
+    """Warns when the limits promise more memory than there is."""
+
+    name = "memory"
+    local = False
+
+    def check(self, context: Context) -> Finding | None:
+        """The sum of all memory limits against the host's memory."""
+        total = int(context.info.get("MemTotal") or 0) // MIB
+        asked = {name: mebibytes(resources.memory) for name, _, resources in limits(context.platform)}
+        if not total or sum(asked.values()) <= total:
+            return None
+        largest = max(asked, key=lambda name: asked[name])
+        return Finding(
+            check=self.name,
+            level=Level.WARNING,
+            what=(
+                f"the memory limits add up to {sum(asked.values())} MiB, the host has {total} MiB: "
+                "under load the kernel may end a service"
+            ),
+            where=f"the `memory` keys in {context.file}; the largest is {largest} with {asked[largest]} MiB",
+            fix="lower them, starting with the largest, or take a host with more memory",
+        )
+
+
+class CpuLimit:
+    """Docker refuses a container whose limit is above the host's cores, so this does it before the first one."""
+
+    name = "cpus"
+    local = False
+
+    def check(self, context: Context) -> Finding | None:
+        """Every service's CPU limit against the host's cores."""
+        cores = int(context.info.get("NCPU") or 0)
+        above = [(key, limit.cpus) for _, key, limit in limits(context.platform) if limit.cpus > cores]
+        if not cores or not above:
+            return None
+        keys = ", ".join(dict.fromkeys(f"private-llm:platform.{key}.cpus ({cpus:g})" for key, cpus in above))
+        return Finding(
+            check=self.name,
+            level=Level.REFUSED,
+            what=f"CPU limits above the {cores} cores of the host; Docker does not start such a container",
+            where=f"{keys}; set in {context.file} or the default",
+            fix=f"set them to at most {cores} in {context.file}",
+        )
