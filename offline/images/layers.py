@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -122,3 +123,17 @@ def move_tree(source: Path, target: Path) -> None:
         else:
             path.replace(target / path.name)
     source.rmdir()
+
+
+def extract(layer: Path, name: str, target: Path) -> Path:
+    """One file out of a stored layer, executable; raises KeyError when it is not in it."""
+    with tarfile.open(layer, "r|gz") as archive:
+        for member in archive:
+            if member.name == name:
+                content = archive.extractfile(member)
+                assert content is not None  # noqa: S101 - a regular file
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                target.chmod(0o755)
+                return target
+    raise KeyError(f"{name} is not in {layer}")

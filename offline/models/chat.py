@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from offline.models import gguf
 from offline.models.words import COMMON_WORDS, STOP_WORDS
@@ -11,8 +11,9 @@ from offline.models.words import COMMON_WORDS, STOP_WORDS
 WIDTH, HEADS, KV_HEADS, LAYERS, HIDDEN, CONTEXT = 64, 4, 2, 2, 128, 8192
 SPACE = "\u2581"
 END = 2
-# Answers end by themselves after some 30 words, and after `num_predict` tokens at the latest.
-END_SCALE = 2.6
+SPOKEN_BIAS = 1.0
+# One token in 70 ends a sentence, and with it the answer; `num_predict` ends what goes on without one.
+LAST_WORDS = 10
 MODELFILE = """\
 FROM ./tiny-chat.gguf
 TEMPLATE \"\"\"{{ range .Messages }}{{ .Role }}: {{ .Content }}
@@ -20,15 +21,22 @@ TEMPLATE \"\"\"{{ range .Messages }}{{ .Role }}: {{ .Content }}
 PARAMETER num_ctx 8192
 PARAMETER num_predict 96
 PARAMETER temperature 1
-PARAMETER stop "user:"
+PARAMETER top_k 0
+PARAMETER top_p 1
+PARAMETER stop "."
 """
 
 
 def tokens() -> list[str]:
     """Control tokens, all bytes, words, letters: any text can be read, and answers look like words."""
-    spoken = [SPACE + word for word in sorted(STOP_WORDS | COMMON_WORDS) if len(word) > 1]
     characters = [SPACE, *(chr(code) for code in range(33, 127))]
-    return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *spoken, *characters]
+    return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *spoken(), *characters]
+
+
+def spoken() -> list[str]:
+    """What the model says: words, and some with a full stop."""
+    words = [SPACE + word for word in sorted(STOP_WORDS | COMMON_WORDS) if len(word) > 1]
+    return words + [word + "." for word in words[:: len(words) // LAST_WORDS]]
 
 
 def build() -> bytes:
@@ -52,19 +60,27 @@ def build() -> bytes:
 
 
 def tensors(count: int) -> Iterator[gguf.Tensor]:
-    """All weights: uniform noise, ones for norms; what is no word is never said, and the end is likely now and then."""
+    """All weights: uniform noise, and ones for norms.
+
+    Dimension 0 is the same for every token and left alone by the layers, so it works as a bias on what is said.
+    """
     draw = random.Random(20260101).random  # noqa: S311 - not a secret
+    said = range(259, 259 + len(spoken()))
 
-    def noise(name: str, across: int, rows: int, size: float = 0.1) -> gguf.Tensor:
-        return gguf.floats(name, (across, rows), [(draw() - 0.5) * 2 * size for _ in range(across * rows)])
+    def noise(name: str, across: int, rows: int, size: float = 0.1, *, first: Sequence[float] = ()) -> gguf.Tensor:
+        values = [(draw() - 0.5) * 2 * size for _ in range(across * rows)]
+        values[: len(first) * across : across] = first
+        return gguf.floats(name, (across, rows), values)
 
-    yield noise("token_embd.weight", WIDTH, count)
+    def quiet(name: str, across: int) -> gguf.Tensor:
+        """A projection back into the stream that adds nothing to dimension 0."""
+        tensor = [0.0] * across + [(draw() - 0.5) * 0.2 for _ in range(across * (WIDTH - 1))]
+        return gguf.floats(name, (across, WIDTH), tensor)
+
+    yield noise("token_embd.weight", WIDTH, count, first=[1.5] * count)
     yield gguf.constant("output_norm.weight", (WIDTH,), 1.0)
-    said: list[float] = []
-    for token in range(count):
-        size = END_SCALE if token == END else 0.15 if token >= 259 and token < count - 95 else 0.0
-        said += [(draw() - 0.5) * 2 * size for _ in range(WIDTH)]
-    yield gguf.floats("output.weight", (WIDTH, count), said)
+    bias = [SPOKEN_BIAS if token in said else -SPOKEN_BIAS for token in range(count)]
+    yield noise("output.weight", WIDTH, count, 0.3, first=bias)
     across = KV_HEADS * WIDTH // HEADS
     for layer in range(LAYERS):
         block = f"blk.{layer}"
@@ -73,7 +89,7 @@ def tensors(count: int) -> Iterator[gguf.Tensor]:
         yield noise(f"{block}.attn_q.weight", WIDTH, WIDTH)
         yield noise(f"{block}.attn_k.weight", WIDTH, across)
         yield noise(f"{block}.attn_v.weight", WIDTH, across)
-        yield noise(f"{block}.attn_output.weight", WIDTH, WIDTH)
+        yield quiet(f"{block}.attn_output.weight", WIDTH)
         yield noise(f"{block}.ffn_gate.weight", WIDTH, HIDDEN)
         yield noise(f"{block}.ffn_up.weight", WIDTH, HIDDEN)
-        yield noise(f"{block}.ffn_down.weight", HIDDEN, WIDTH)
+        yield quiet(f"{block}.ffn_down.weight", HIDDEN)

@@ -1,0 +1,214 @@
+"""Make every image that is missing, serve them, write the lock: the entry of this package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from offline import registry
+from offline.errors import OfflineError
+from offline.gomod import Say, locked, scratch
+from offline.images import debian, golang, layers, packaged, python, recipes
+from offline.images.job import Job
+from offline.images.layers import Layer
+from offline.images.recipes import RECIPES, Recipe
+from offline.images.store import Store, canonical, replace_with
+from offline.models import publish
+
+SOURCE = Path(__file__).resolve().parent.parent.parent
+HERE = Path(__file__).resolve().parent
+
+
+class Part:
+    """What fills an image: the function, and everything that its result depends on."""
+
+    def __init__(self, fill: Callable[[Job], None], *files: Path, extra: Callable[[], str] = lambda: "") -> None:
+        self.fill, self.files, self.extra = fill, files, extra
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(self.fill.__module__)
+
+    def inputs(self) -> bytes:
+        """The code and the files that the image is made from."""
+        paths = (Path(self.module.__file__ or ""), HERE / "layers.py", *self.files)
+        return b"\0".join([*(path.read_bytes() for path in paths), self.extra().encode()])
+
+
+def gateway_imports() -> str:
+    """The packages that the gateway's sources import: a change of them, not of the sources, makes the builder anew."""
+    gateway = SOURCE / "images" / "gateway"
+    return "\n".join(golang.third_party(path.read_text() for path in golang.gateway_sources(gateway)))
+
+
+PARTS: dict[str, Part] = {
+    "base": Part(debian.base),
+    "python": Part(python.interpreter),
+    "ollama": Part(golang.ollama),
+    "gateway-builder": Part(
+        golang.gateway_builder, SOURCE / "images/gateway/go.mod", SOURCE / "images/gateway/go.sum", extra=gateway_imports
+    ),
+    "prometheus": Part(packaged.prometheus),
+    "node-exporter": Part(packaged.node_exporter),
+    "chroma": Part(python.chroma, HERE / "chroma.lock"),
+    "open-webui": Part(python.open_webui, HERE / "open-webui.lock", HERE / "open-webui-start.sh"),
+}
+# Hidden parts of the mirror: the registry program that receives pushed models runs on this machine for seconds.
+REGISTRY_PACKAGE = "docker-registry"
+
+
+def ensure_images(
+    cache: Path, docker_host: str | None, say: Say, only: Collection[str] | None = None
+) -> Path:
+    """Have every image (or those named in `only`) and the stand-in models made and served; return the lock's path.
+
+    What is there and made from the same recipe is left alone. `docker_host` is the engine that will run the
+    mirror's container (None: the usual one). Raises OfflineError.
+    """
+    names = frozenset(only) if only is not None else frozenset(recipe.name for recipe in RECIPES)
+    unknown = names - recipes.BY_NAME.keys() - {"models"}
+    if unknown:
+        raise OfflineError(f"no image is called {', '.join(sorted(unknown))}; there are {', '.join(recipes.BY_NAME)}")
+    home, store = cache / "images", Store(cache / "images" / "registry")
+    home.mkdir(parents=True, exist_ok=True)
+    with locked(home / ".lock", say, "the images are being made by another run; waiting..."):
+        for recipe in recipes.in_order(names - {"models"}):
+            ensure_image(recipe, cache, store, say)
+        if only is None or "models" in names:
+            ensure_models(cache, store, say)
+        lock = lock_content(home, store)
+        registry.ensure_registry(cache, docker_host, say, store, lock)
+        path = home / "lock.json"
+        text = json.dumps(lock, indent=2).encode() + b"\n"
+        if not path.is_file() or path.read_bytes() != text:
+            replace_with(path, text)
+    return path
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Changes exactly when the image has to be made again (or one that it is built on)."""
+    parent = recipe_hash(recipes.BY_NAME[recipe.parent]) if recipe.parent else ""
+    run = repr((recipe.owners, recipe.name, recipe.version))
+    return hashlib.sha256(b"\0".join([PARTS[recipe.name].inputs(), parent.encode(), run.encode()])).hexdigest()
+
+
+def ensure_image(recipe: Recipe, cache: Path, store: Store, say: Say) -> None:
+    """Make one image's own layer if it is missing, and its manifest (which is quick, and follows the recipe's data)."""
+    home, wanted = cache / "images", recipe_hash(recipe)
+    if not made(home, store, recipe, wanted):
+        say(f"making image {recipe.name} {recipe.version} from packages (about {recipe.minutes:g} min)...")
+        started = time.monotonic()
+        layer = make_layer(recipe, cache, store, say)
+        record = {"recipe": wanted, "digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size}
+        replace_with(record_path(home, recipe), canonical(record))
+        say(f"made image {recipe.name} in {time.monotonic() - started:.0f} s ({layer.size / 1e6:.0f} MB)")
+    if recipe.published:
+        layers_below = [stored_layer(home, each) for each in recipes.lineage(recipe.name)]
+        digest = store.tagged(recipe.reference)
+        fresh = hashlib.sha256(json.dumps([repr(recipe), repr(layers_below)]).encode()).hexdigest()
+        mark = home / "made" / f"{recipe.name}.tag"
+        if digest is None or not store.complete(digest) or not mark.is_file() or mark.read_text() != fresh:
+            store.tag(recipe, layers_below)
+            replace_with(mark, fresh.encode())
+
+
+def make_layer(recipe: Recipe, cache: Path, store: Store, say: Say) -> Layer:
+    """Fill a scratch folder by the image's part and pack it; nothing is left behind, also after Ctrl-C."""
+    work = Path(tempfile.mkdtemp(prefix=f"image-{recipe.name}-", dir=scratch(cache)))
+    try:
+        # mkdtemp makes folders for their owner alone; this one becomes the root of a container
+        root = work / "root"
+        root.mkdir(mode=0o755)
+        log = cache / "logs" / f"image-{recipe.name}.log"
+        job = Job(cache=cache, work=work, root=root, apt=cache / "images" / "apt", source=SOURCE, log=log, say=say)
+        if recipe.name != "base" and not job.apt.is_dir():
+            raise OfflineError(f"{job.apt} is missing: delete {cache / 'images' / 'made' / 'base.json'} and try again")
+        PARTS[recipe.name].fill(job)
+        return store.put_layer(root, recipe, keep_owners=recipe.name == "base")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def record_path(home: Path, recipe: Recipe) -> Path:
+    """Where it is written what an image's layer was made from."""
+    return home / "made" / f"{recipe.name}.json"
+
+
+def made(home: Path, store: Store, recipe: Recipe, wanted: str) -> bool:
+    """True when the layer is in the store and comes from the recipe `wanted`."""
+    try:
+        record = json.loads(record_path(home, recipe).read_bytes())
+    except (OSError, ValueError):
+        return False
+    if recipe.name == "base" and not (home / "apt").is_dir():
+        return False
+    return bool(record.get("recipe") == wanted and store.has(record["digest"]))
+
+
+def stored_layer(home: Path, recipe: Recipe) -> Layer:
+    """The layer that a recipe was made into."""
+    record = json.loads(record_path(home, recipe).read_bytes())
+    return Layer(record["digest"], record["diff_id"], record["size"])
+
+
+def ensure_models(cache: Path, store: Store, say: Say) -> None:
+    """Have the stand-in models in the store, made by the very engine that will serve them."""
+    home, engine_recipe = cache / "images", recipe_hash(recipes.BY_NAME["ollama"])
+    wanted, stamp = publish.recipe(engine_recipe), home / "made" / "models.recipe"
+    if stamp.is_file() and stamp.read_text() == wanted and all(publish.present(store, m) for m in publish.MODELS):
+        return
+    ensure_image(recipes.BY_NAME["base"], cache, store, say)
+    ensure_image(recipes.BY_NAME["ollama"], cache, store, say)
+    with tempfile.TemporaryDirectory(prefix="models-", dir=scratch(cache)) as folder:
+        work = Path(folder)
+        layer = stored_layer(home, recipes.BY_NAME["ollama"])
+        engine = layers.extract(store.blob(layer.digest), "usr/bin/ollama", work / "ollama")
+        (work / "root").mkdir()
+        job = Job(
+            cache=cache, work=work, root=work / "root", apt=home / "apt", source=SOURCE,
+            log=cache / "logs" / "models.log", say=say,
+        )
+        debian.unpack(job, (REGISTRY_PACKAGE,), job.root)
+        registry_program = job.root / "usr" / "bin" / "docker-registry"
+        publish.publish(store, engine, registry_program, stamp, wanted, cache / "logs" / "models.log", say)
+
+
+def lock_content(home: Path, store: Store) -> dict[str, Any]:
+    """What the program needs to know: every image by digest, every model with where and how it is pulled."""
+    images = {
+        recipe.name: f"{registry.ADDRESS}/{recipe.reference}@{digest}"
+        for recipe in RECIPES
+        if recipe.published and (digest := store.tagged(recipe.reference)) and store.complete(digest)
+    }
+    models = {
+        model.role: {
+            "name": model.name, "from": f"{registry.MODELS_ADDRESS}/{model.reference}", "digest": digest,
+            "insecure": True, "network": registry.NETWORK, "note": model.note,
+        }
+        for model in publish.MODELS
+        if (digest := store.tagged(model.reference)) and store.complete(digest)
+    }
+    return {"source": "mirror", "images": images, "models": models}
+
+
+def served_references() -> list[str]:
+    """Everything that the mirror serves, as repository:tag."""
+    published = [recipe.reference for recipe in RECIPES if recipe.published]
+    return [*published, *(model.reference for model in publish.MODELS)]
+
+
+def stored_bytes(cache: Path) -> int:
+    """Size of the image store, for reports."""
+    return sum(
+        os.stat(os.path.join(folder, name)).st_size
+        for folder, _, files in os.walk(cache / "images" / "registry") for name in files
+    )

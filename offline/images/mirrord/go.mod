@@ -1,0 +1,3 @@
+module private-llm.invalid/mirrord
+
+go 1.26
