@@ -1,0 +1,100 @@
+package llm
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseConsumers(t *testing.T) {
+	hash := hashText("k")
+	d, err := parseConsumers([]byte(`{"version":1,"consumers":[{"name":"default","keys":[{"sha256":"` + strings.ToUpper(hash) + `","expires":null},
+		{"sha256":"` + hashText("old") + `","expires":"2027-01-31T00:00:00Z"}],"scopes":["chat"],"models":["a"],"requests_per_minute":60,"concurrent_streams":null,"expires":null}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2027, 1, 30, 23, 59, 59, 0, time.UTC)
+	if c := d.find(hashKey("old"), now); c == nil || c.consumer.Name != "default" || c.consumer.RequestsPerMinute != 60 || c.consumer.ConcurrentStreams != 0 {
+		t.Errorf("%+v", c)
+	}
+	if d.find(hashKey("old"), now.Add(time.Second)) != nil || d.find(hashKey("k"), now.Add(time.Second)) == nil || d.find(hashKey("x"), now) != nil {
+		t.Error("expiry of one key must not touch another")
+	}
+	who := d.consumers["default"]
+	if who.mayUse("b", "b") || !who.mayUse("a", "b") || !who.mayUse("alias", "a") {
+		t.Error("models allowed by name or id")
+	}
+}
+
+func TestBadConsumersFilesAreRefusedWhole(t *testing.T) {
+	good := func(more string) string {
+		return fmt.Sprintf(`{"version":1,"consumers":[{"name":"a","keys":[{"sha256":%q}]%s}]}`, hashText("k"), more)
+	}
+	if _, err := parseConsumers([]byte(good(""))); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ raw, want string }{
+		"empty":             {``, "not a consumers file"},
+		"half":              {good("")[:40], "not a consumers file"},
+		"two":               {good("") + good(""), "after the JSON"},
+		"version":           {`{"version":2,"consumers":[]}`, "version is 2"},
+		"unknown member":    {good(`,"rpm":1`), "unknown field"},
+		"unknown scope":     {good(`,"scopes":["chatt"]`), `unknown scope "chatt": allowed are chat`},
+		"zero limit":        {good(`,"requests_per_minute":0`), "from 1 to"},
+		"negative limit":    {good(`,"concurrent_streams":-1`), "from 1 to"},
+		"bad time":          {good(`,"expires":"tomorrow"`), "RFC 3339"},
+		"empty model":       {good(`,"models":[""]`), "empty"},
+		"bad name":          {strings.Replace(good(""), `"name":"a"`, `"name":"A b"`, 1), "name must be"},
+		"short hash":        {strings.Replace(good(""), hashText("k"), "abcd", 1), "64 hexadecimal"},
+		"hash of no key":    {strings.Replace(good(""), hashText("k"), hashText(""), 1), "empty key"},
+		"same name":         {`{"version":1,"consumers":[{"name":"a"},{"name":"a"}]}`, "twice"},
+		"same key":          {fmt.Sprintf(`{"version":1,"consumers":[{"name":"a","keys":[{"sha256":%[1]q}]},{"name":"b","keys":[{"sha256":%[1]q}]}]}`, hashText("k")), "same key"},
+		"larger than bound": {strings.Repeat(" ", maxConsumersFile+1), "larger than"},
+	} {
+		if d, err := parseConsumers([]byte(c.raw)); err == nil || d != nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestAtMostSoManyInAnyMinute(t *testing.T) {
+	var w window
+	start := time.Unix(1000, 0)
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	steps := []struct {
+		at   float64
+		most int
+		wait time.Duration // 0: allowed
+	}{
+		{0, 2, 0}, {30, 2, 0}, {31, 2, 29 * time.Second}, {59.9, 2, 100 * time.Millisecond}, {60, 2, 0}, {61, 2, 29 * time.Second},
+		{61, 3, 0}, {62, 3, 28 * time.Second}, // raised: one more
+		{63, 1, 58 * time.Second}, // lowered: the latest stays in force
+		{64, 0, 0}, {121, 1, 0},
+	}
+	for i, s := range steps {
+		wait, ok := w.take(at(s.at), s.most)
+		if wait != s.wait || ok != (s.wait == 0) {
+			t.Errorf("step %d: wait %v, allowed %v, want %v", i, wait, ok, s.wait)
+		}
+	}
+}
+
+func TestBadConfigurationsAreRefusedWithThePlace(t *testing.T) {
+	engines := map[string]*Engine{"e": {Dial: "h:1"}}
+	for want, c := range map[string]Catalog{
+		"models is empty":    {Engines: engines},
+		"there is no engine": {Engines: engines, Models: []*Model{{ID: "a", Engine: "x"}}},
+		"engines.e: dial":    {Engines: map[string]*Engine{"e": {Dial: "h"}}, Models: []*Model{{ID: "a", Engine: "e"}}},
+		"engines.e: kind":    {Engines: map[string]*Engine{"e": {Dial: "h:1", Kind: "x"}}, Models: []*Model{{ID: "a", Engine: "e"}}},
+		"models[0]: role":    {Engines: engines, Models: []*Model{{ID: "a", Engine: "e", Role: "x"}}},
+		"models[0]: name":    {Engines: engines, Models: []*Model{{ID: "*", Engine: "e"}}},
+		`"a" is taken by`:    {Engines: engines, Models: []*Model{{ID: "b", Engine: "e", Aliases: []string{"a"}}, {ID: "a", Engine: "e"}}},
+		"models[0]: is null": {Engines: engines, Models: []*Model{nil}},
+		"engines.e: is null": {Engines: map[string]*Engine{"e": nil}, Models: []*Model{{ID: "a", Engine: "e"}}},
+	} {
+		if err := c.provision(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
