@@ -195,6 +195,8 @@ def _respelt(given: object, node: forms.Node | None) -> str | None:
         return None
     text = str(given).strip()
     match = re.fullmatch(r"([0-9]{1,9})\s*([A-Za-z]+)", text)
+    if match and int(match[1]) == 0:  # zero is refused whatever its unit
+        return None
     if match and form.startswith("a duration"):
         unit = match[2].lower()
         short = "ms" if unit.startswith(("ms", "mil")) else unit[0]

@@ -32,6 +32,7 @@ from stack.config.texts import (
     Moment,
     Name,
     Port,
+    Title,
 )
 from stack.config.units import Duration, DurationOrZero, Size
 
@@ -223,7 +224,7 @@ class Chat(Strict):
 
     enabled: bool = True
     """Whether there is a chat UI at all; without it the platform is the API alone."""
-    title: Annotated[str, Field(min_length=1, max_length=60)] = "Private LLM"
+    title: Title = "Private LLM"
     """Name in the browser's title."""
     admin_email: Email = "admin@localhost"
     """How the first administrator signs in; the password is generated (`make password`)."""

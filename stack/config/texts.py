@@ -89,6 +89,11 @@ Gpu = Annotated[
 Digest = Annotated[str, AfterValidator(_digest), form("sha256: and 64 hexadecimal digits", _DIGEST)]
 Loopback = Annotated[str, AfterValidator(_loopback), form("127.0.0.1 or ::1")]
 Cores = Annotated[float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.01")]
+Title = Annotated[
+    str,
+    Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    form("1 to 60 characters on one line"),
+]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), form("an e-mail address")]
 Moment = Annotated[
     datetime,
