@@ -1,4 +1,4 @@
-"""The local mirror: one small read-only server in a container that the engine's `docker pull` and Ollama's pull both use.
+"""The local mirror: one small read-only server in a container, for `docker pull` and for Ollama's pull.
 
 Its data lies in a named volume (the engine may be on another machine) and is copied in from the image store.
 """
@@ -45,11 +45,17 @@ class Docker:
 
     host: str | None
 
-    def run(self, *arguments: str, check: bool = True, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *arguments: str, check: bool = True, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run `docker …`; raises OfflineError with docker's own words unless `check` is off."""
         try:
             done = subprocess.run(
-                ["docker", *arguments], input=stdin, capture_output=True, check=False, env=self.environment(),
+                ["docker", *arguments],
+                input=stdin,
+                capture_output=True,
+                check=False,
+                env=self.environment(),
                 stdin=subprocess.DEVNULL if stdin is None else None,
             )
         except FileNotFoundError as error:
@@ -64,10 +70,8 @@ class Docker:
         return {**os.environ, **({"DOCKER_HOST": self.host} if self.host else {})}
 
 
-def ensure_registry(
-    cache: Path, docker_host: str | None, say: Say, store: Store, lock: Mapping[str, Any]
-) -> None:
-    """Have the mirror running in the engine with everything that `lock` names; quick when it is. Raises OfflineError."""
+def ensure_registry(cache: Path, docker_host: str | None, say: Say, store: Store, lock: Mapping[str, Any]) -> None:
+    """Have the mirror run in the engine with everything that `lock` names; quick when it does. Raises OfflineError."""
     references = [image.split("/", 1)[1].split("@")[0] for image in lock["images"].values()]
     references += [model["from"].split("/", 1)[1] for model in lock["models"].values()]
     content = content_id(lock)
@@ -128,7 +132,14 @@ def ensure_image(cache: Path, docker: Docker, say: Say) -> str:
         folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, 0o755, EPOCH
         archive.addfile(folder)
     docker.run(
-        "import", "--change", 'ENTRYPOINT ["/mirrord"]', "--change", f"LABEL {LABEL}=1", "-", name, stdin=packed.getvalue()
+        "import",
+        "--change",
+        'ENTRYPOINT ["/mirrord"]',
+        "--change",
+        f"LABEL {LABEL}=1",
+        "-",
+        name,
+        stdin=packed.getvalue(),
     )
     return name
 
@@ -145,7 +156,10 @@ def ensure_program(cache: Path, version: str, say: Say) -> Path:
         out = Path(folder) / "mirrord"
         run_logged(
             [str(ensure_go(cache, say)), "build", "-trimpath", "-ldflags", "-s -w", "-o", str(out), "."],
-            str(work), go_environment(cache), cache / "logs" / "build-mirrord.log", "the mirror's server did not build",
+            str(work),
+            go_environment(cache),
+            cache / "logs" / "build-mirrord.log",
+            "the mirror's server did not build",
         )
         out.replace(target)
     return target
@@ -201,7 +215,10 @@ def pack(files: Mapping[str, Path], have: list[str]) -> Iterator[Entry]:
 def send(docker: Docker, seed: str, entries: Iterator[Entry]) -> None:
     """Stream tar entries into the seed container's volume. Raises OfflineError."""
     process = subprocess.Popen(
-        ["docker", "cp", "-", f"{seed}:/store"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ["docker", "cp", "-", f"{seed}:/store"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         env=docker.environment(),
     )
     assert process.stdin is not None  # noqa: S101 - asked for above
@@ -230,23 +247,58 @@ def start(docker: Docker, image: str, content: str) -> None:
     """Start the server; where another engine on this machine publishes the same content, without a port of its own."""
     publish = [] if answers(content) else ["--publish", f"{ADDRESS}:{MODELS_PORT}"]
     settings = {
-        "MIRROR_ROOT": "/store", "MIRROR_LISTEN": f":{MODELS_PORT}", "MIRROR_CONTENT": content,
-        "MIRROR_MODELS_HOST": MODELS_HOST, "MIRROR_BLOBS_HOST": f"{BLOBS_HOST}:{MODELS_PORT}",
+        "MIRROR_ROOT": "/store",
+        "MIRROR_LISTEN": f":{MODELS_PORT}",
+        "MIRROR_CONTENT": content,
+        "MIRROR_MODELS_HOST": MODELS_HOST,
+        "MIRROR_BLOBS_HOST": f"{BLOBS_HOST}:{MODELS_PORT}",
     }
     created = docker.run(
-        "run", "--detach", "--name", NAME, "--restart", "unless-stopped",
-        "--label", f"{LABEL}=1", "--label", f"{LABEL}.content={content}",
-        "--network", NETWORK, "--network-alias", MODELS_HOST, "--network-alias", BLOBS_HOST, *publish,
-        "--volume", f"{VOLUME}:/store:ro", "--read-only", "--user", "65534:65534", "--cap-drop", "ALL",
-        "--security-opt", "no-new-privileges", "--memory", "128m", "--memory-swap", "128m",
-        "--log-opt", "max-size=1m", "--log-opt", "max-file=2",
-        *(part for key, value in settings.items() for part in ("--env", f"{key}={value}")), image, check=False,
+        "run",
+        "--detach",
+        "--name",
+        NAME,
+        "--restart",
+        "unless-stopped",
+        "--label",
+        f"{LABEL}=1",
+        "--label",
+        f"{LABEL}.content={content}",
+        "--network",
+        NETWORK,
+        "--network-alias",
+        MODELS_HOST,
+        "--network-alias",
+        BLOBS_HOST,
+        *publish,
+        "--volume",
+        f"{VOLUME}:/store:ro",
+        "--read-only",
+        "--user",
+        "65534:65534",
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges",
+        "--memory",
+        "128m",
+        "--memory-swap",
+        "128m",
+        "--log-opt",
+        "max-size=1m",
+        "--log-opt",
+        "max-file=2",
+        *(part for key, value in settings.items() for part in ("--env", f"{key}={value}")),
+        image,
+        check=False,
     )
     if created.returncode:
         docker.run("rm", "--force", NAME, check=False)
         words = created.stderr.decode(errors="replace").strip()
         taken = "port is already allocated" in words or "address already in use" in words
-        hint = f"; something else listens on {ADDRESS}: stop it (`ss -ltnp 'sport = :{PORT}'` names it)" if taken else ""
+        hint = (
+            f"; something else listens on {ADDRESS}: stop it (`ss -ltnp 'sport = :{PORT}'` names it)" if taken else ""
+        )
         raise OfflineError(f"the local image mirror did not start: {words}{hint}")
     for _ in range(100):
         if answers(content) or not publish or docker.host:

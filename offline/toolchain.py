@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,9 +26,10 @@ PULUMI = GoProgram(
     stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": f"v{PULUMI_VERSION}"},
     minutes=3,
 )
-# Later language hosts are no longer importable from a published module; this one serves newer SDKs and CLIs.
+# The last host that is part of a published module. It serves newer SDKs and CLIs, but newer CLIs send it the options of
+# `Pulumi.yaml` in a message that it does not read, so LANGUAGE_SHIM stands before it.
 LANGUAGE_HOST = GoProgram(
-    binary="pulumi-language-python",
+    binary="pulumi-language-python-host",
     title="Pulumi's Python language host",
     module="github.com/pulumi/pulumi/sdk/v3",
     package="github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python",
@@ -68,6 +68,16 @@ TERRAFORM_DOCKER = GoProgram(
     minutes=2,
 )
 
+LANGUAGE_SHIM = """#!/bin/sh
+# Hands the virtual environment named in Pulumi.yaml to the language host as a flag, which is where it looks for it.
+here=$(dirname "$(readlink -f "$0")")
+project=$PWD
+while [ "$project" != / ] && [ ! -f "$project/Pulumi.yaml" ]; do project=$(dirname "$project"); done
+venv=$(sed -n "s/[[:space:]]#.*//; s/^[[:space:]]*virtualenv:[[:space:]]*//p" "$project/Pulumi.yaml" 2>/dev/null |
+  head -n 1 | tr -d "\\"'\\r" | sed "s/[[:space:]]*\$//")
+exec "$here/pulumi-language-python-host" ${venv:+"-root=$project" "-virtualenv=$venv"} "$@"
+"""
+
 
 def ensure_toolchain(cache: Path, say: Say) -> None:
     """Build the Pulumi CLI and its language host into `<cache>/tools/pulumi-<version>/bin`; quick when there.
@@ -77,15 +87,23 @@ def ensure_toolchain(cache: Path, say: Say) -> None:
     folder = pulumi_folder(cache)
     build(PULUMI, folder, cache, say)
     build(LANGUAGE_HOST, folder, cache, say)
+    put_script(folder / "pulumi-language-python", LANGUAGE_SHIM)
     scripts = [folder / Path(source).name for source in LANGUAGE_HOST_SCRIPTS]
     if all(script.is_file() for script in scripts):
         return
     module = module_folder(LANGUAGE_HOST, cache, say)
     for source, script in zip(LANGUAGE_HOST_SCRIPTS, scripts, strict=True):
-        part = script.with_suffix(".part")
-        shutil.copyfile(module / source, part)
-        part.chmod(0o755)
-        os.replace(part, script)
+        put_script(script, (module / source).read_text())
+
+
+def put_script(target: Path, text: str) -> None:
+    """Write an executable script unless it is there with this text; never half of it."""
+    if target.is_file() and target.read_text() == text:
+        return
+    part = target.with_suffix(".part")
+    part.write_text(text)
+    part.chmod(0o755)
+    os.replace(part, target)
 
 
 def ensure_plugins(cache: Path, say: Say, python: Path | None = None) -> None:

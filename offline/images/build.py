@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import importlib
 import json
-import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from offline import registry
 from offline.errors import OfflineError
 from offline.gomod import Say, locked, scratch
-from offline.images import debian, golang, layers, packaged, python, recipes
+from offline.images import debian, gateway, layers, ollama, packaged, python, recipes
 from offline.images.job import Job
 from offline.images.layers import Layer
 from offline.images.recipes import RECIPES, Recipe
@@ -34,28 +33,25 @@ class Part:
     def __init__(self, fill: Callable[[Job], None], *files: Path, extra: Callable[[], str] = lambda: "") -> None:
         self.fill, self.files, self.extra = fill, files, extra
 
-    @property
-    def module(self) -> ModuleType:
-        return importlib.import_module(self.fill.__module__)
-
     def inputs(self) -> bytes:
-        """The code and the files that the image is made from."""
-        paths = (Path(self.module.__file__ or ""), HERE / "layers.py", *self.files)
-        return b"\0".join([*(path.read_bytes() for path in paths), self.extra().encode()])
+        """The code and the files that the image is made from; comments and formatting of the code do not count."""
+        module = sys.modules[self.fill.__module__]
+        code = [ast.unparse(ast.parse(Path(path).read_text())) for path in (module.__file__ or "", HERE / "layers.py")]
+        return b"\0".join([*(text.encode() for text in code), *map(Path.read_bytes, self.files), self.extra().encode()])
 
 
 def gateway_imports() -> str:
     """The packages that the gateway's sources import: a change of them, not of the sources, makes the builder anew."""
-    gateway = SOURCE / "images" / "gateway"
-    return "\n".join(golang.third_party(path.read_text() for path in golang.gateway_sources(gateway)))
+    sources = gateway.gateway_sources(SOURCE / "images" / "gateway")
+    return "\n".join(gateway.third_party(path.read_text() for path in sources))
 
 
 PARTS: dict[str, Part] = {
     "base": Part(debian.base),
     "python": Part(python.interpreter),
-    "ollama": Part(golang.ollama),
+    "ollama": Part(ollama.fill),
     "gateway-builder": Part(
-        golang.gateway_builder, SOURCE / "images/gateway/go.mod", SOURCE / "images/gateway/go.sum", extra=gateway_imports
+        gateway.fill, SOURCE / "images/gateway/go.mod", SOURCE / "images/gateway/go.sum", extra=gateway_imports
     ),
     "prometheus": Part(packaged.prometheus),
     "node-exporter": Part(packaged.node_exporter),
@@ -66,9 +62,7 @@ PARTS: dict[str, Part] = {
 REGISTRY_PACKAGE = "docker-registry"
 
 
-def ensure_images(
-    cache: Path, docker_host: str | None, say: Say, only: Collection[str] | None = None
-) -> Path:
+def ensure_images(cache: Path, docker_host: str | None, say: Say, only: Collection[str] | None = None) -> Path:
     """Have every image (or those named in `only`) and the stand-in models made and served; return the lock's path.
 
     What is there and made from the same recipe is left alone. `docker_host` is the engine that will run the
@@ -174,8 +168,13 @@ def ensure_models(cache: Path, store: Store, say: Say) -> None:
         engine = layers.extract(store.blob(layer.digest), "usr/bin/ollama", work / "ollama")
         (work / "root").mkdir()
         job = Job(
-            cache=cache, work=work, root=work / "root", apt=home / "apt", source=SOURCE,
-            log=cache / "logs" / "models.log", say=say,
+            cache=cache,
+            work=work,
+            root=work / "root",
+            apt=home / "apt",
+            source=SOURCE,
+            log=cache / "logs" / "models.log",
+            say=say,
         )
         debian.unpack(job, (REGISTRY_PACKAGE,), job.root)
         registry_program = job.root / "usr" / "bin" / "docker-registry"
@@ -191,24 +190,14 @@ def lock_content(home: Path, store: Store) -> dict[str, Any]:
     }
     models = {
         model.role: {
-            "name": model.name, "from": f"{registry.MODELS_ADDRESS}/{model.reference}", "digest": digest,
-            "insecure": True, "network": registry.NETWORK, "note": model.note,
+            "name": model.name,
+            "from": f"{registry.MODELS_ADDRESS}/{model.reference}",
+            "digest": digest,
+            "insecure": True,
+            "network": registry.NETWORK,
+            "note": model.note,
         }
         for model in publish.MODELS
         if (digest := store.tagged(model.reference)) and store.complete(digest)
     }
     return {"source": "mirror", "images": images, "models": models}
-
-
-def served_references() -> list[str]:
-    """Everything that the mirror serves, as repository:tag."""
-    published = [recipe.reference for recipe in RECIPES if recipe.published]
-    return [*published, *(model.reference for model in publish.MODELS)]
-
-
-def stored_bytes(cache: Path) -> int:
-    """Size of the image store, for reports."""
-    return sum(
-        os.stat(os.path.join(folder, name)).st_size
-        for folder, _, files in os.walk(cache / "images" / "registry") for name in files
-    )

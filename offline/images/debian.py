@@ -17,8 +17,19 @@ from offline.images.layers import merge_usr
 SUITE = "bookworm"
 # What minbase leaves behind and no container reads: 130 MB of 220.
 LITTER = (
-    "var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/info",
-    "usr/share/locale", "usr/share/lintian", "dev", "proc", "sys", "run", "tmp",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
 )
 WORLD_WRITABLE = ("tmp", "var/tmp")
 
@@ -34,7 +45,10 @@ def base(job: Job) -> None:
     mirror = debian_mirror()
     run_logged(
         ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(job.root), *mirror],
-        str(job.work), os.environ, job.log, "debootstrap failed: Debian's packages did not install",
+        str(job.work),
+        os.environ,
+        job.log,
+        "debootstrap failed: Debian's packages did not install",
     )
     keep_package_lists(job)
     for name in LITTER:
@@ -60,7 +74,7 @@ def keep_package_lists(job: Job) -> None:
 
 
 def unpack(job: Job, packages: Iterable[str], into: Path) -> None:
-    """Download packages and all they need beyond the base image, and unpack them into `into`; no script of theirs runs."""
+    """Download packages and what they need beyond the base image, unpack them into `into`; none of their scripts runs."""
     apt = ["apt-get", "-q", "-y", "-o", f"Dir={job.apt}", "-o", "APT::Sandbox::User=root", *apt_options(job.apt)]
     if not any((job.apt / "var/lib/apt/lists").glob("*Packages*")):
         run_logged([*apt, "update"], str(job.work), os.environ, job.log, "Debian's package lists did not download")
@@ -68,12 +82,18 @@ def unpack(job: Job, packages: Iterable[str], into: Path) -> None:
     (debs / "partial").mkdir(parents=True)
     download = ["install", "--download-only", "--no-install-recommends", "-o", f"Dir::Cache::archives={debs}"]
     run_logged(
-        [*apt, *download, *packages], str(job.work), os.environ, job.log,
+        [*apt, *download, *packages],
+        str(job.work),
+        os.environ,
+        job.log,
         f"the packages {', '.join(packages)} did not download",
     )
     for package in sorted(debs.glob("*.deb")):
         run_logged(
-            ["dpkg-deb", "-x", str(package), str(into)], str(job.work), os.environ, job.log,
+            ["dpkg-deb", "-x", str(package), str(into)],
+            str(job.work),
+            os.environ,
+            job.log,
             f"{package.name} did not unpack",
         )
     shutil.rmtree(debs)
@@ -137,7 +157,10 @@ def need(command: str, package: str) -> None:
             environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             run_logged(["apt-get", "update", "-q"], folder, environment, log, "apt-get update failed")
             run_logged(
-                ["apt-get", "install", "-q", "-y", "--no-install-recommends", package], folder, environment, log,
+                ["apt-get", "install", "-q", "-y", "--no-install-recommends", package],
+                folder,
+                environment,
+                log,
                 f"apt-get install {package} failed",
             )
         return

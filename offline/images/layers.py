@@ -58,9 +58,9 @@ def write_layer(root: Path, out: IO[bytes], owners: Mapping[str, int] | None, *,
     """
     outer = _Hashing(out)
     # Level 1: a daemon next door unpacks it at once, and level 6 takes five times as long.
-    with gzip.GzipFile(filename="", fileobj=outer, mode="wb", compresslevel=1, mtime=0) as packed:  # type: ignore[arg-type]
+    with gzip.GzipFile(filename="", fileobj=outer, mode="wb", compresslevel=1, mtime=0) as packed:
         inner = _Hashing(packed)
-        with tarfile.open(fileobj=inner, mode="w|", format=tarfile.GNU_FORMAT) as archive:  # type: ignore[arg-type]
+        with tarfile.open(fileobj=inner, mode="w|", format=tarfile.GNU_FORMAT) as archive:  # type: ignore[call-overload]
             for path in walk(root):
                 add(archive, root, path, owners or {}, keep_owners=keep_owners)
     return Layer(outer.digest, inner.digest, outer.size)

@@ -72,7 +72,7 @@ def open_webui(job: Job) -> None:
     (backend / "start.sh").chmod(0o755)
     commands = job.root / "usr" / "local" / "bin"
     commands.mkdir(parents=True)
-    (commands / "uvicorn").write_text("#!/bin/sh\nexec /usr/bin/python3 -m uvicorn \"$@\"\n")
+    (commands / "uvicorn").write_text('#!/bin/sh\nexec /usr/bin/python3 -m uvicorn "$@"\n')
     (commands / "uvicorn").chmod(0o755)
     precompile(job, site, backend / "open_webui")
 
@@ -82,9 +82,24 @@ def install(job: Job, lock: Path, target: Path) -> None:
     uv = ensure_uv(job.cache, job.say, job.log)
     target.parent.mkdir(parents=True, exist_ok=True)
     run_logged(
-        [str(uv), "pip", "install", "--quiet", "--no-deps", "--require-hashes", *TARGET, "--target", str(target),
-         "--link-mode", "copy", "-r", str(lock)],
-        str(job.work), {**os.environ, "UV_CACHE_DIR": str(job.cache / "uv")}, job.log,
+        [
+            str(uv),
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            *TARGET,
+            "--target",
+            str(target),
+            "--link-mode",
+            "copy",
+            "-r",
+            str(lock),
+        ],
+        str(job.work),
+        {**os.environ, "UV_CACHE_DIR": str(job.cache / "uv")},
+        job.log,
         f"the Python packages of {lock.name} did not install",
     )
     for name in ("bin", ".lock"):
@@ -106,8 +121,19 @@ def precompile(job: Job, *folders: Path) -> None:
 
 def _compile(job: Job, folder: Path) -> None:
     command = [
-        sys.executable, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash",
-        "-s", str(job.root), "-p", "/", str(folder),
+        sys.executable,
+        "-m",
+        "compileall",
+        "-q",
+        "-j",
+        "0",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        str(job.root),
+        "-p",
+        "/",
+        str(folder),
     ]
     # Some packages carry templates that are no Python; compileall then ends with 1, having compiled the rest.
     run_logged(["sh", "-c", '"$@" || true', "sh", *command], str(job.work), os.environ, job.log, "no byte code")
@@ -125,9 +151,24 @@ def ensure_uv(cache: Path, say: Say, log: Path) -> Path:
         fresh = home.with_name(home.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         run_logged(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-             "--require-hashes", "--target", str(fresh), "-r", str(UV_LOCK)],
-            str(cache), os.environ, log, "uv did not install",
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "--target",
+                str(fresh),
+                "-r",
+                str(UV_LOCK),
+            ],
+            str(cache),
+            os.environ,
+            log,
+            "uv did not install",
         )
         if not (fresh / "bin" / "uv").is_file():
             raise OfflineError(f"the uv package of {UV_LOCK} has no bin/uv: {fresh}")

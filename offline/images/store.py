@@ -31,6 +31,7 @@ class Store:
 
     @property
     def root(self) -> Path:
+        """The folder below which everything lies."""
         return self.folder / "docker" / "registry" / "v2"
 
     def blob(self, digest: str) -> Path:
@@ -39,6 +40,7 @@ class Store:
         return self.root / "blobs" / "sha256" / sha[:2] / sha / "data"
 
     def has(self, digest: str) -> bool:
+        """True when the bytes of a digest are here."""
         return self.blob(digest).is_file()
 
     def put(self, data: bytes) -> str:
@@ -55,12 +57,12 @@ class Store:
             try:
                 layer = write_layer(tree, file, recipe.owners, keep_owners=keep_owners)
             except BaseException:
-                os.unlink(file.name)
+                Path(file.name).unlink()
                 raise
-        os.chmod(file.name, 0o644)
+        Path(file.name).chmod(0o644)
         target = self.blob(layer.digest)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file.name, target)
+        Path(file.name).replace(target)
         return layer
 
     def tag(self, recipe: Recipe, layers: Sequence[Layer]) -> str:
@@ -115,7 +117,10 @@ def image_config(recipe: Recipe, layers: Sequence[Layer]) -> dict[str, Any]:
         "Labels": {"private-llm.mirror": "1", "private-llm.stands-for": recipe.stands_for},
     }
     return {
-        "architecture": "amd64", "os": "linux", "created": CREATED, "config": run,
+        "architecture": "amd64",
+        "os": "linux",
+        "created": CREATED,
+        "config": run,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         "history": [{"created": CREATED, "created_by": f"private-llm {recipe.name}"} for _ in layers],
     }
@@ -124,7 +129,8 @@ def image_config(recipe: Recipe, layers: Sequence[Layer]) -> dict[str, Any]:
 def image_manifest(config: str, config_size: int, layers: Sequence[Layer]) -> dict[str, Any]:
     """A version 2 manifest over a stored configuration and stored layers."""
     return {
-        "schemaVersion": 2, "mediaType": MANIFEST,
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
         "config": {"mediaType": CONFIG, "size": config_size, "digest": config},
         "layers": [{"mediaType": GZIP_LAYER, "size": layer.size, "digest": layer.digest} for layer in layers],
     }
@@ -140,6 +146,6 @@ def replace_with(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
         file.write(data)
-    os.chmod(file.name, 0o644)
+    Path(file.name).chmod(0o644)
     os.utime(file.name, (EPOCH, EPOCH))
-    os.replace(file.name, path)
+    Path(file.name).replace(path)

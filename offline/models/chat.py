@@ -46,14 +46,25 @@ def build() -> bytes:
     kinds = [gguf.UNKNOWN, gguf.CONTROL, gguf.CONTROL, *[gguf.BYTE] * 256, *[gguf.NORMAL] * (count - 259)]
     scores = [0.0] * 259 + [-float(rank) for rank in range(count - 259)]
     metadata: dict[str, gguf.Value] = {
-        "general.architecture": "llama", "general.name": "tiny-chat", "general.file_type": 0,
+        "general.architecture": "llama",
+        "general.name": "tiny-chat",
+        "general.file_type": 0,
         "general.description": "random weights, speaks gibberish",
-        "llama.context_length": CONTEXT, "llama.embedding_length": WIDTH, "llama.block_count": LAYERS,
-        "llama.feed_forward_length": HIDDEN, "llama.attention.head_count": HEADS,
-        "llama.attention.head_count_kv": KV_HEADS, "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": WIDTH // HEADS, "llama.vocab_size": count,
-        "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": names, "tokenizer.ggml.scores": scores,
-        "tokenizer.ggml.token_type": kinds, "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": END,
+        "llama.context_length": CONTEXT,
+        "llama.embedding_length": WIDTH,
+        "llama.block_count": LAYERS,
+        "llama.feed_forward_length": HIDDEN,
+        "llama.attention.head_count": HEADS,
+        "llama.attention.head_count_kv": KV_HEADS,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.dimension_count": WIDTH // HEADS,
+        "llama.vocab_size": count,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": END,
         "tokenizer.ggml.unknown_token_id": 0,
     }
     return gguf.encode(metadata, list(tensors(count)))

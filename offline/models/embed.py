@@ -19,7 +19,8 @@ EPSILON = 1.0
 START = "\u2581"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SILENT, FAINT, NORMAL, LOUD = 0.0, 0.02, 0.35, 1.0  # how much a token counts
-ENDINGS = frozenset("ing ed er es s ers ion ions ly al ive ous ble ent ant ity nce ess e d y t n r".split())
+_ENDINGS = "ing ed er es s ers ion ions ly al ive ous ble ent ant ity nce ess e d y t n r"
+ENDINGS = frozenset(_ENDINGS.split())
 MODELFILE = """\
 FROM ./tiny-embed.gguf
 PARAMETER num_ctx 2048
@@ -37,8 +38,8 @@ def vocabulary() -> dict[str, float]:
     found.update({START + chr(code): SILENT for code in range(33, 127)})
     found.update({START + piece: NORMAL for piece in (*letters, *pairs)})
     found.update({START + piece: LOUD for piece in (*triples, *numbers)})
-    found.update({piece: LOUD for piece in (*triples, *numbers)})
-    found.update({piece: NORMAL for piece in (*letters, *pairs)})
+    found.update(dict.fromkeys((*triples, *numbers), LOUD))
+    found.update(dict.fromkeys((*letters, *pairs), NORMAL))
     found.update(dict.fromkeys(ENDINGS, FAINT))
     found.update({START + word: NORMAL for word in sorted(COMMON_WORDS)})
     found.update({START + word: FAINT for word in sorted(STOP_WORDS)})
@@ -51,18 +52,31 @@ def build() -> bytes:
     names = list(weights)
     kinds = [gguf.CONTROL if name in SPECIAL else gguf.NORMAL for name in names]
     metadata: dict[str, gguf.Value] = {
-        "general.architecture": "bert", "general.name": "tiny-embed", "general.file_type": 1,
+        "general.architecture": "bert",
+        "general.name": "tiny-embed",
+        "general.file_type": 1,
         "general.description": "bag of words by random directions",
-        "bert.context_length": CONTEXT, "bert.embedding_length": WIDTH, "bert.block_count": 1,
-        "bert.feed_forward_length": HIDDEN, "bert.attention.head_count": HEADS,
-        "bert.attention.head_count_kv": HEADS, "bert.attention.causal": False,
-        "bert.attention.layer_norm_epsilon": EPSILON, "bert.pooling_type": 1,
-        "tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": names,
-        "tokenizer.ggml.scores": [-1000.0] * len(names), "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.token_type_count": 2, "tokenizer.ggml.padding_token_id": 0,
-        "tokenizer.ggml.unknown_token_id": 1, "tokenizer.ggml.cls_token_id": 2,
-        "tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.seperator_token_id": 3,
-        "tokenizer.ggml.eos_token_id": 3, "tokenizer.ggml.mask_token_id": 4,
+        "bert.context_length": CONTEXT,
+        "bert.embedding_length": WIDTH,
+        "bert.block_count": 1,
+        "bert.feed_forward_length": HIDDEN,
+        "bert.attention.head_count": HEADS,
+        "bert.attention.head_count_kv": HEADS,
+        "bert.attention.causal": False,
+        "bert.attention.layer_norm_epsilon": EPSILON,
+        "bert.pooling_type": 1,
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.scores": [-1000.0] * len(names),
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.token_type_count": 2,
+        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.unknown_token_id": 1,
+        "tokenizer.ggml.cls_token_id": 2,
+        "tokenizer.ggml.bos_token_id": 2,
+        "tokenizer.ggml.seperator_token_id": 3,
+        "tokenizer.ggml.eos_token_id": 3,
+        "tokenizer.ggml.mask_token_id": 4,
     }
     return gguf.encode(metadata, list(tensors(list(weights.values()))))
 

@@ -83,7 +83,10 @@ def publish(store: Store, engine: Path, registry: Path, stamp: Path, wanted: str
                 name = f"127.0.0.1:{port}/{model.reference}"
                 for step in (["create", name, "-f", f"{model.name}.Modelfile"], ["push", "--insecure", name]):
                     run_logged(
-                        [str(engine), *step], folder, client, log.with_suffix(".ollama.log"),
+                        [str(engine), *step],
+                        folder,
+                        client,
+                        log.with_suffix(".ollama.log"),
                         f"`ollama {step[0]}` of {model.name} failed (the servers' log: {log})",
                     )
     missing = [model.name for model in MODELS if not present(store, model)]
@@ -113,7 +116,12 @@ def registry_settings(store: Store, port: int) -> dict[str, object]:
 def running(command: list[str], folder: str, env: Mapping[str, str], output: object) -> Iterator[None]:
     """A program that runs as long as the block does, also when the block ends by Ctrl-C."""
     process = subprocess.Popen(
-        command, cwd=folder, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT  # type: ignore[call-overload]
+        command,
+        cwd=folder,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,  # type: ignore[call-overload]
     )
     try:
         yield

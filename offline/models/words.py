@@ -1,17 +1,16 @@
 """English words: those that say nothing about a text's subject, and some that often occur."""
 
-STOP_WORDS = frozenset(
-    """a about above after again all also am an and any are as at be because been before being below between both but
+_STOP = """
+    a about above after again all also am an and any are as at be because been before being below between both but
     by can could did do does doing done down during each few for from further had has have having he her here hers him
     his how i if in into is it its just me might more most must my no nor not now of off on once only or other our out
     over own per same shall she should so some such than that the their them then there these they this those through
     to too under until up upon us very was we were what when where which while who whom whose why will with within
     without would yes you your tell give say explain describe please question answer according document text file
-    many much long old new often name called made used using use""".split()
-)
+    many much long old new often name called made used using use"""
 
-COMMON_WORDS = frozenset(
-    """able account act add age ago air alone along always animal appear area arm art ask away baby back bad ball bank
+_COMMON = """
+    able account act add age ago air alone along always animal appear area arm art ask away baby back bad ball bank
     base beautiful become bed begin behind believe best better big bird black blue board boat body book born box boy
     bread break bridge bright bring brother brown build building business buy call capital car care carry case catch
     cause center century certain change check child choose circle city class clean clear close cloud cold color come
@@ -47,5 +46,7 @@ COMMON_WORDS = frozenset(
     toward town track trade train travel tree triangle trip trouble truck true try tube turn twenty two type unit
     value vary verb view village visit voice vowel wait walk wall want war warm wash watch water wave way wear weather
     week weight west wheel white whole wide wife wild win wind window wing winter wire wish woman wonder wood word
-    work world write wrong yard year yellow young hello""".split()
-)
+    work world write wrong yard year yellow young hello"""
+
+STOP_WORDS = frozenset(_STOP.split())
+COMMON_WORDS = frozenset(_COMMON.split())

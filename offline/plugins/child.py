@@ -40,7 +40,7 @@ def start(command: Sequence[str]) -> Child:
     """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
     watchdog = subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -KILL -- "-$0"', str(process.pid)],
+        ["/bin/sh", "-c", 'read -r _; kill -KILL "-$0"', str(process.pid)],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )
     return Child(process, watchdog)
