@@ -74,7 +74,7 @@ def keep_package_lists(job: Job) -> None:
 
 
 def unpack(job: Job, packages: Iterable[str], into: Path) -> None:
-    """Download packages and what they need beyond the base image, unpack them into `into`; none of their scripts runs."""
+    """Download packages and what the base image lacks for them, unpack all into `into`; no script of theirs runs."""
     apt = ["apt-get", "-q", "-y", "-o", f"Dir={job.apt}", "-o", "APT::Sandbox::User=root", *apt_options(job.apt)]
     if not any((job.apt / "var/lib/apt/lists").glob("*Packages*")):
         run_logged([*apt, "update"], str(job.work), os.environ, job.log, "Debian's package lists did not download")
