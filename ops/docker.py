@@ -141,9 +141,7 @@ class DockerCli:
     def rows(self, args: Sequence[str], *, limit: float | None = None) -> list[dict[str, Any]]:
         """A list command (`ps`, `volume ls`, `images`, …) as one dictionary a row; adds the format."""
         command = [*args, "--format", "{{json .}}"]
-        return [
-            self._parse(command, line) for line in self.run(command, limit=limit).splitlines() if line.strip()
-        ]
+        return [self._parse(command, line) for line in self.run(command, limit=limit).splitlines() if line.strip()]
 
     def info(self) -> dict[str, Any]:
         """`docker info` of the daemon. Raises what keeps it from answering."""
@@ -184,9 +182,7 @@ class DockerCli:
                 "fix: `sudo usermod -aG docker $USER`, then sign out and in again (or `newgrp docker` here)"
             )
         if _DOWN.search(said):
-            return DaemonDown(
-                f"the Docker daemon does not answer at {self.host}: {_last_line(said)}\n{self._start()}"
-            )
+            return DaemonDown(f"the Docker daemon does not answer at {self.host}: {_last_line(said)}\n{self._start()}")
         return DockerError(f"`docker {_shown(args)}` failed: {said}")
 
     def _start(self) -> str:
