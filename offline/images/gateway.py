@@ -14,6 +14,7 @@ from offline.images.job import Job
 # The same as in images/gateway/Dockerfile: Go finds a compiled package only under the same flags.
 GATEWAY_FLAGS = "-trimpath -buildvcs=false"
 GOROOT_PARTS = ("bin", "lib", "pkg/include", "pkg/tool", "src", "VERSION", "go.env")
+GOROOT_LEFT_OUT = ("testdata", "*_test.go", "cmd")
 
 
 def fill(job: Job) -> None:
@@ -42,6 +43,15 @@ def fill(job: Job) -> None:
         job.log,
         "the gateway's Go modules did not build",
     )
+    listing = job.log.with_suffix(".list.log")
+    run_logged(
+        [str(go), "list", "-mod=mod", "-deps", "-f", NEEDED_FORMAT, "."],
+        str(probe),
+        environment,
+        listing,
+        "the gateway's Go packages were not listed",
+    )
+    prune(modules, needed_paths(listing.read_text()))
     shutil.rmtree(modules / "cache" / "download" / "sumdb", ignore_errors=True)
     for archive in (modules / "cache" / "download").rglob("*.zip"):
         archive.unlink()
@@ -49,6 +59,32 @@ def fill(job: Job) -> None:
         (compiled / name).unlink(missing_ok=True)
     (job.root / "go" / "bin").mkdir()
     (job.root / "root").chmod(0o755)
+
+
+# One line per package from a module: its folder, then the files that it embeds.
+NEEDED_FORMAT = "{{if .Module}}{{.Dir}}{{range .EmbedFiles}}\t{{.}}{{end}}{{end}}"
+
+
+def needed_paths(listing: str) -> tuple[frozenset[Path], frozenset[Path]]:
+    """The folders and the embedded files in what `go list` printed."""
+    lines = [line.split("\t") for line in listing.splitlines() if line.startswith("/")]
+    folders = frozenset(Path(line[0]) for line in lines)
+    return folders, frozenset(Path(line[0]) / name for line in lines for name in line[1:])
+
+
+def prune(modules: Path, needed: tuple[frozenset[Path], frozenset[Path]]) -> None:
+    """Remove the files of packages that nothing imports (one module alone brings 400 MB); every folder stays.
+
+    Go asks the proxy for a module whose folder is missing, and there is none.
+    """
+    folders, embedded = needed
+    for place in modules.iterdir():
+        if place.name == "cache":
+            continue
+        for path in list(place.rglob("*")):
+            kept = path.parent in folders and not path.name.endswith("_test.go")
+            if path.is_file() and not kept and path not in embedded and path.name != "go.mod":
+                path.unlink()
 
 
 def gateway_sources(gateway: Path) -> list[Path]:
@@ -78,9 +114,7 @@ def copy_go(job: Job, go: Path) -> None:
         source = home / name
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(
-                source, target / name, symlinks=True, ignore=shutil.ignore_patterns("testdata", "*_test.go")
-            )
+            shutil.copytree(source, target / name, symlinks=True, ignore=shutil.ignore_patterns(*GOROOT_LEFT_OUT))
         elif source.is_file():
             shutil.copy(source, target / name)
 

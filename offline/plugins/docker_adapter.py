@@ -7,6 +7,7 @@ containers by deleting first, and recording a container that was made but did no
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import grpc
@@ -69,7 +70,10 @@ class Adapter:
             return lambda request, metadata: plugin.PluginInfo(version=names.OFFICIAL_VERSION).SerializeToString()
         if method in ("List", "Construct", "Call"):
             return None
-        special = {"Configure": self.configure, "Invoke": self.invoke, "Create": self.create, "Read": self.read}
+        special = {
+            "Configure": self.configure, "Invoke": self.invoke, "Create": self.create, "Read": self.read,
+            "Cancel": self.cancel,
+        }
         if method in special:
             return special[method]
         if method in REQUESTS:
@@ -104,6 +108,12 @@ class Adapter:
         message.variables.clear()
         message.variables.update(variables)
         return self.upstream("Configure", message.SerializeToString(), metadata)
+
+    def cancel(self, request: bytes, metadata: Metadata) -> bytes:
+        """`Cancel`: ends what runs; always acknowledged, or the engine calls the plugin's end premature."""
+        with contextlib.suppress(Refusal):
+            self.upstream("Cancel", request, metadata)
+        return b""
 
     def invoke(self, request: bytes, metadata: Metadata) -> bytes:
         """`Invoke`: data sources; one has another name."""

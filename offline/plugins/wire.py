@@ -72,10 +72,9 @@ def serve(find: Callable[[str], Method | None], stop: Callable[[], None]) -> Non
     server.start()
     print(port, flush=True)
     ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # The engine gives each plugin a process group of its own, so a Ctrl-C of the terminal does not arrive here.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ending.set())
-    # Ctrl-C reaches the whole terminal group; the engine tells plugins by `Cancel` and ends them itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     watch_parent(ending)
     ending.wait()
     stop()
