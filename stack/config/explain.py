@@ -132,7 +132,7 @@ def _unknown_key(path: Path, given: object, platform: object) -> Problem:
     key = str(path[-1])
     group = forms.node_at(path[:-1]) or {}
     allowed = list(group.get("properties", {}))
-    near = forms.nearest(key, allowed)
+    near = forms.nearest(key, allowed, _at(platform, path[:-1]))
     if _SECRET.search(key) and (near is None or isinstance(given, str)):
         return Problem(
             path,

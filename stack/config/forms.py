@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final
@@ -87,12 +87,18 @@ def _range(node: Node) -> str:
     return f" of at least {low}" if low is not None else ""
 
 
-def nearest(word: str, allowed: Sequence[str]) -> str | None:
-    """The allowed word that was most likely meant; case, - and _ do not count."""
+def nearest(word: str, allowed: Sequence[str], taken: Container[str] = ()) -> str | None:
+    """The allowed word that was most likely meant; case, - and _ do not count.
+
+    Words already `taken` are only meant when they are very close.
+    """
     plain = {_plain(candidate): candidate for candidate in allowed}
     if _plain(word) in plain:
         return plain[_plain(word)]
-    close = get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
+    free = [candidate for candidate in plain if plain[candidate] not in taken]
+    close = get_close_matches(_plain(word), free, n=1, cutoff=0.6) or get_close_matches(
+        _plain(word), plain, n=1, cutoff=0.8
+    )
     return plain[close[0]] if close else None
 
 

@@ -247,6 +247,17 @@ def test_an_unclear_section_brings_no_problems_that_only_follow_from_it() -> Non
     assert problem.key.endswith("models[1].role")
 
 
+def test_what_was_meant_by_an_unknown_key_is_not_guessed_into_other_problems() -> None:
+    platform = copy.deepcopy(GOOD)
+    platform["models"][0]["nicknames"] = platform["models"][0].pop("aliases")
+    problem = only(refused(platform))
+    assert (problem.key, problem.nearest) == ("private-llm:platform.models[0].nicknames", None)
+
+
+def test_a_list_of_bad_entries_is_not_called_empty() -> None:
+    assert only(refused(with_("models", [5]))).key == "private-llm:platform.models[0]"
+
+
 def test_a_misspelt_required_key_is_one_problem_not_two() -> None:
     platform = copy.deepcopy(GOOD)
     platform["models"][0]["nam"] = platform["models"][0].pop("name")
