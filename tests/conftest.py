@@ -1,13 +1,27 @@
-"""Marks by folder: a test in `tests/<folder>/` carries the mark `<folder>`, so that none can be left unselected."""
+"""Marks by folder: a test in `tests/<folder>/` carries the mark `<folder>`, so that none can be left unselected.
+
+And the fixture `plan`: what the real program registers, once for each sample.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-TESTS = Path(__file__).parent
-LADDER = ("unit", "contracts", "rendered", "tools", "live")
+from tests.support.samples import SAMPLES
+
+if TYPE_CHECKING:
+    from tests.support.recorder import Plan
+
+TESTS: Final = Path(__file__).parent
+LADDER: Final = ("unit", "contracts", "rendered", "tools", "live")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="write the golden files of tests/rendered anew")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -16,3 +30,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder not in LADDER:
             pytest.exit(f"{item.path}: tests live in tests/{{{','.join(LADDER)}}}/", returncode=4)
         item.add_marker(folder)
+
+
+@cache
+def recorded(sample: str) -> Plan:
+    """The plan of a sample, made once: about 0.2 s each."""
+    from tests.support.recorder import record  # Pulumi and its Docker package take a second to import
+
+    return record(SAMPLES[sample])
+
+
+@pytest.fixture(params=SAMPLES)
+def plan(request: pytest.FixtureRequest) -> Plan:
+    """What the real program registers for a sample; a test that takes it runs once for each."""
+    return recorded(request.param)

@@ -1,0 +1,81 @@
+"""The platforms that laws are checked on: configuration files, lock files, and a canary in place of every secret."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from stack.config.explain import parse_platform
+from stack.config.model import Platform
+from stack.parts import Parts, parse
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parent.parent.parent
+PROJECT: Final = "private-llm"
+STACK: Final = "dev"
+CA_CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\nnot a real one\n-----END CERTIFICATE-----\n"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One platform: its stack file, its lock, and the environment beyond the usual."""
+
+    name: str
+    stack_file: Path
+    lock: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _platform(self) -> Any:
+        return yaml.safe_load(self.stack_file.read_text())["config"]["private-llm:platform"]
+
+    @cached_property
+    def platform(self) -> Platform:
+        """The configuration as the program reads it."""
+        return parse_platform(self._platform, source=self.stack_file.name)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The lock as the program reads it."""
+        return parse(self.lock.read_text())
+
+    @cached_property
+    def canaries(self) -> dict[str, str]:
+        """Secret's key -> its value: unmistakable wherever it turns up, the same in every run."""
+        names = ["admin-password", "webui-secret-key", "ca-key", *(f"key-{c.name}" for c in self.platform.consumers)]
+        return {name: f"canary-{hashlib.sha256(name.encode()).hexdigest()[:24]}" for name in names}
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The stack's whole configuration, as Pulumi hands it to a program."""
+        plain = {"platform": json.dumps(self._platform), "ca-certificate": CA_CERTIFICATE}
+        return {f"{PROJECT}:{key}": value for key, value in (plain | self.canaries).items()}
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """Which keys are secret."""
+        return [f"{PROJECT}:{key}" for key in self.canaries]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_OFFICIAL: Final = HERE / "official.lock.json"
+_MIRROR: Final = HERE / "mirror.lock.json"
+
+SAMPLES: Final = {
+    sample.name: sample
+    for sample in (
+        Sample("dev", ROOT / "Pulumi.dev.yaml", _OFFICIAL),
+        Sample("mirror", ROOT / "Pulumi.dev.yaml", _MIRROR),
+        Sample("full", HERE / "full.yaml", _OFFICIAL),
+        Sample("amd", HERE / "amd.yaml", _OFFICIAL),
+        Sample("api-only", HERE / "api-only.yaml", _OFFICIAL),
+    )
+}
