@@ -36,15 +36,18 @@ class Tools:
         return self.programs / "pulumi"
 
 
-def bootstrap(stack: str, wanted: Source | None, say: Say) -> Tools:
-    """Idempotent; one line for each thing that had to be done, none when all is there. Raises OpsError."""
+def bootstrap(stack: str, wanted: Source | None, say: Say, *, images: bool = True) -> Tools:
+    """Idempotent; one line for each thing that had to be done, none when all is there. Raises OpsError.
+
+    Only what runs the program needs the images; looking and removing must not wait for them.
+    """
     if problem := cache_problem(paths.cache()):
         raise OpsError(problem)
     source = sources.choose(stack, wanted, say)
     docker = engine.ensure_engine(source, say)
     programs = ensure_cli(stack, source, say)
     ensure_plugins(source, programs / "pulumi", say)
-    lock = ensure_lock(stack, source, docker, say)
+    lock = ensure_lock(stack, source, docker, say) if images else lock_file(stack, source)
     return Tools(source=source, programs=programs, docker=docker, lock=lock)
 
 
@@ -61,10 +64,10 @@ def cache_problem(cache: Path) -> str | None:
 
 def ensure_cli(stack: str, source: Source, say: Say) -> Path:
     """The folder of the Pulumi CLI and its Python language host."""
-    from ops import official
-
     if found := on_path(stack, say):
         return found
+    from ops import official
+
     if (official.pulumi_home() / "bin" / "pulumi").exists():
         return official.pulumi_home() / "bin"
     if source == "official":
@@ -147,24 +150,26 @@ def ensure_plugins(source: Source, command: Path, say: Say) -> None:
     )
 
 
+def lock_file(stack: str, source: Source) -> Path:
+    """Where the lock of this source is."""
+    from ops import registry
+
+    if source == "mirror":
+        return paths.cache() / "images" / "lock.json"
+    return OFFICIAL_LOCK if registry.complete(OFFICIAL_LOCK) else record.folder() / f"{stack}.lock.json"
+
+
 def ensure_lock(stack: str, source: Source, docker: DockerCli, say: Say) -> Path:
     """The file that pins images and models for this stack."""
+    lock = lock_file(stack, source)
     if source == "mirror":
         from offline.images import ensure_images
 
-        lock = paths.cache() / "images" / "lock.json"
-        once(
-            lock,
-            lambda: ensure_images(paths.cache(), docker.env.get("DOCKER_HOST"), say),
-            "images: built from packages, in a registry on 127.0.0.1:5005 (package mirror)",
-            say,
-        )
+        line = "images: built from packages, in a registry on 127.0.0.1:5005 (package mirror)"
+        once(lock, lambda: ensure_images(paths.cache(), docker.env.get("DOCKER_HOST"), say), line, say)
         return lock
     from ops import registry
 
-    if registry.complete(OFFICIAL_LOCK):
-        return OFFICIAL_LOCK
-    lock = record.folder() / f"{stack}.lock.json"
     if not registry.complete(lock):
         registry.resolve(lock, say)
         say(f"images: digests from their registries, kept in {lock}")

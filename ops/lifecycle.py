@@ -30,12 +30,12 @@ class Session:
         return f"make {self.request.command}" + ("" if self.request.stack == "dev" else f" STACK={self.request.stack}")
 
 
-def prepare(request: Request) -> Session:
+def prepare(request: Request, *, images: bool = True) -> Session:
     """Configuration first: a mistake there is told before anything is installed or started."""
     from ops import paths
 
     platform = settings.platform(paths.ROOT / f"Pulumi.{request.stack}.yaml")
-    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say))
+    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say, images=images))
     return Session(request, platform, pulumi)
 
 
@@ -45,11 +45,10 @@ def preflight(session: Session) -> None:
         return
     from ops.preflight import run_preflight
 
-    found = run_preflight(session.platform, session.pulumi.tools.docker, PROJECT, session.request.stack, say)
-    errors = [finding for finding in found if getattr(finding, "fatal", True)]
-    if errors:
-        text = "\n".join(str(finding) for finding in errors)
-        raise OpsError(f"this host cannot run the stack as configured:\n{text}\n(HOST=none skips these checks)")
+    tools = session.pulumi.tools
+    found = run_preflight(session.platform, tools.docker, PROJECT, session.request.stack, say, source=tools.source)
+    if any(finding.refuses for finding in found):
+        raise OpsError("this host cannot run the stack as it is configured (see above); nothing was started")
 
 
 def up(request: Request) -> int:
@@ -150,7 +149,7 @@ def preview(request: Request) -> int:
 
 def down(request: Request) -> int:
     """Stops the containers; state, data and networks stay."""
-    session = prepare(request)
+    session = prepare(request, images=False)
     docker = session.pulumi.tools.docker
     with repair.alone(session.pulumi, say):
         names = docker.run(["ps", "-q", "--filter", f"label={settings.STACK_LABEL}={request.stack}"]).split()
@@ -163,7 +162,7 @@ def down(request: Request) -> int:
 
 def destroy(request: Request) -> int:
     """Removes containers and networks; volumes only with DATA=delete and the stack's name as a second word."""
-    session = prepare(request)
+    session = prepare(request, images=False)
     pulumi = session.pulumi
     if request.delete_data:
         confirm(request)
@@ -223,7 +222,7 @@ def doctor(request: Request) -> int:
     """Host checks, drift, and one real streamed token."""
     from ops.ask import stream
 
-    session = prepare(request)
+    session = prepare(request, images=False)
     preflight(session)
     found: dict[str, Any] = outputs(session.pulumi.export())
     if not found.get("endpoints"):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from ops import paths, settings, show
+from ops import paths, record, settings, show
 from ops.bootstrap import bootstrap
 from ops.errors import OpsError
 from ops.progress import say
@@ -24,16 +24,23 @@ SYSTEM_TRUST: Final = (
 
 
 def opened(request: Request) -> Pulumi:
-    """The stack's CLI; everything is there after the first `up`."""
+    """The stack's CLI. Raises OpsError before the first `up`: a look installs nothing."""
     settings.read(paths.ROOT / f"Pulumi.{request.stack}.yaml")
-    return Pulumi(request.stack, bootstrap(request.stack, request.source, say))
+    if record.load(request.stack).source is None:
+        raise not_up(request.stack)
+    return Pulumi(request.stack, bootstrap(request.stack, None, say, images=False))
+
+
+def not_up(stack: str) -> OpsError:
+    """What to do first."""
+    return OpsError(f"stack {stack} is not up\nfix: `make up STACK={stack}`")
 
 
 def deployed(pulumi: Pulumi) -> dict[str, Any]:
     """The stack's outputs. Raises OpsError before the first `up`."""
     found = outputs(pulumi.export())
     if not found.get("endpoints"):
-        raise OpsError(f"stack {pulumi.stack} is not up\nfix: `make up STACK={pulumi.stack}`")
+        raise not_up(pulumi.stack)
     return found
 
 
@@ -127,7 +134,7 @@ def env(request: Request) -> int:
     """Shell lines for `eval`: plain `pulumi` and OpenAI clients then work on this stack. No secret among them."""
     from ops.ask import api_base
 
-    pulumi = opened(request)
+    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say))
     values = environment(request.stack, pulumi.tools)
     found = outputs(pulumi.export())
     if settings.read(pulumi.file).config.get(settings.CA_CERTIFICATE):

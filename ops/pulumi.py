@@ -24,6 +24,9 @@ PROJECT: Final = "private-llm"
 OURS: Final = ("PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL", "PRIVATE_LLM_LOCK")
 
 
+FORCED: Final = 2  # Pulumi stops at once at the second Ctrl-C; should it hang all the same, the third one ends it
+
+
 class PulumiError(OpsError):
     """A Pulumi call failed; the text is what it said."""
 
@@ -123,7 +126,7 @@ class Pulumi:
         return deployment
 
     def run(self, *args: str) -> int:
-        """Runs the CLI on the terminal. Ctrl-C reaches it once as a request to stop; a second one forces it."""
+        """Runs the CLI on the terminal. Ctrl-C reaches it as a request to stop; a second one forces it."""
         # A session of its own, so that the terminal's Ctrl-C comes through here only.
         process = subprocess.Popen(
             [self.tools.pulumi, *args, "--stack", self.stack],
@@ -139,7 +142,10 @@ class Pulumi:
             stopped += 1
             if stopped == 1:
                 say("\nstopping after the steps that are under way (Ctrl-C again: at once)...")
-            process.send_signal(signal.SIGINT)
+            if stopped <= FORCED:
+                process.send_signal(signal.SIGINT)
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
 
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in signals}
