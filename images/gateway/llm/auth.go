@@ -32,7 +32,6 @@ type Auth struct {
 	Scope string `json:"scope,omitempty"`
 
 	source *source
-	log    *zap.Logger
 }
 
 // CaddyModule tells Caddy what this is.
@@ -48,7 +47,6 @@ func configError(handler, format string, args ...any) error {
 // Provision checks the settings and starts to follow the consumers file. The checks
 // stand here, not in Validate, because what must not run on bad settings starts here.
 func (a *Auth) Provision(ctx caddy.Context) error {
-	a.log = ctx.Logger()
 	if a.Realm == "" {
 		a.Realm = "private-llm"
 	}
@@ -64,7 +62,7 @@ func (a *Auth) Provision(ctx caddy.Context) error {
 	if err := metrics.register(ctx.GetMetricsRegistry()); err != nil {
 		return configError("llm_auth", "%w", err)
 	}
-	source, err := openSource(filepath.Clean(a.ConsumersFile), a.log)
+	source, err := openSource(filepath.Clean(a.ConsumersFile))
 	if err != nil {
 		return configError("llm_auth", "%w", err)
 	}

@@ -95,7 +95,10 @@ func (e *events) feed(p []byte, drop func(event []byte) bool) [][]byte {
 		e.open = true
 		return append(out, data[at:])
 	}
-	e.held = append(make([]byte, 0, len(data)-at), data[at:]...)
+	if at > 0 || len(e.held) == 0 {
+		// A copy of its own: what is handed out must stay as it is.
+		e.held = append([]byte(nil), data[at:]...)
+	}
 	return out
 }
 

@@ -202,6 +202,11 @@ func TestWhoeverIsRevokedIsOutAndNobodyElse(t *testing.T) {
 	}
 	leaver, leaverBody := open("leaver")
 	defer leaver.Body.Close()
+	waiting := make(chan int, 1)
+	go func() {
+		status, _, _ := g.ask("POST", chat, keyOf("leaver"), `{"model":"default","case":"hang"}`)
+		waiting <- status
+	}()
 	stayer, stayerBody := open("stayer")
 	defer stayer.Body.Close()
 
@@ -223,6 +228,9 @@ func TestWhoeverIsRevokedIsOutAndNobodyElse(t *testing.T) {
 		t.Error("the revoked stream ended as if it were whole")
 	}
 	t.Logf("the open stream ended %v after the change", time.Since(changed).Round(time.Millisecond))
+	if status := <-waiting; status != 401 {
+		t.Errorf("a request that still waits for its answer gets %d", status)
+	}
 	if status, _, _ := g.ask("GET", "/v1/models", keyOf("stayer"), ""); status != 200 {
 		t.Errorf("the other consumer got %d", status)
 	}

@@ -162,6 +162,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 	gap := h.gaps[c.model.ID]
 	c.tap = newTap(w, c.op.dialect, c.hide, func(d time.Duration) { gap.Observe(d.Seconds()) })
+	c.tap.revoked = c.revoked
 	running := metrics.inFlight.WithLabelValues(c.model.ID)
 	running.Inc()
 	c.broken = true // until the proxy returns: it panics when an answer breaks off
@@ -173,11 +174,14 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}()
 	err = next.ServeHTTP(c.tap, r)
 	c.broken = false
-	if err == nil || c.tap.status != 0 {
+	if c.tap.status != 0 || err == nil && !c.revoked() {
 		return err
 	}
 	return h.answerFor(c, err)
 }
+
+// revoked reports whether the request was ended because its key no longer holds.
+func (c *call) revoked() bool { return errors.Is(context.Cause(c.ctx), errRevoked) }
 
 // answerFor turns an error of the proxy into an answer.
 func (h *Handler) answerFor(c *call, err error) error {
@@ -188,9 +192,9 @@ func (h *Handler) answerFor(c *call, err error) error {
 	}
 	answer := errorForStatus(status)
 	switch {
-	case errors.Is(context.Cause(c.ctx), errRevoked):
+	case c.revoked():
 		answer = errBadKey
-	case status < 500: // 499: the client has gone
+	case status < 500: // the client has gone
 	default:
 		h.log.Error("engine failed", zap.String("engine", c.model.Engine), zap.String("model", c.model.ID), zap.Error(err))
 		if status == http.StatusServiceUnavailable {
@@ -225,9 +229,9 @@ func (c *call) cutBy() string {
 	switch {
 	case t.failed && t.status < 300:
 		return "engine"
-	case whole && !(gone && t.status == 499):
+	case whole && !(gone && t.status == statusClientGone):
 		return ""
-	case errors.Is(context.Cause(c.ctx), errRevoked):
+	case c.revoked():
 		return "revoked"
 	case gone || t.broken:
 		return "client"

@@ -37,7 +37,7 @@ type engine struct {
 	release   chan struct{}
 }
 
-func newEngine(t *testing.T) *engine {
+func newEngine(t testing.TB) *engine {
 	t.Helper()
 	e := &engine{cancelled: make(chan string, 16), release: make(chan struct{})}
 	e.Server = httptest.NewServer(e)
@@ -162,7 +162,7 @@ func spec(name string, with map[string]any) map[string]any {
 	return entry
 }
 
-func writeConsumers(t *testing.T, path string, entries ...map[string]any) {
+func writeConsumers(t testing.TB, path string, entries ...map[string]any) {
 	t.Helper()
 	if entries == nil {
 		entries = []map[string]any{}
@@ -202,13 +202,8 @@ func startGateway(t testing.TB, dial string, tapped bool, entries ...map[string]
 	t.Helper()
 	dir := t.TempDir()
 	g := &gateway{t: t, consumers: filepath.Join(dir, "consumers.json"), accessLog: filepath.Join(dir, "access.log")}
-	if tt, ok := t.(*testing.T); ok && entries != nil {
-		writeConsumers(tt, g.consumers, entries...)
-	} else if entries != nil {
-		raw, _ := json.Marshal(object{"version": 1, "consumers": entries})
-		if err := os.WriteFile(g.consumers, raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if entries != nil {
+		writeConsumers(t, g.consumers, entries...)
 	}
 	edge, inner := freeAddress(t), freeAddress(t)
 	g.edge, g.inner = "http://"+edge, "http://"+inner
@@ -264,7 +259,7 @@ func (g *gateway) config(edge, inner, dial string, tapped bool) object {
 	return object{
 		"admin": object{"disabled": true, "config": object{"persist": false}},
 		"logging": object{"logs": object{
-			"default": object{"level": "ERROR", "exclude": []string{"http.log.access", "http.handlers.llm"}},
+			"default": object{"level": "ERROR", "exclude": []string{"http.log.access", "http.handlers.llm", "http.handlers.llm_auth"}},
 			"access": object{"include": []string{"http.log.access"}, "encoder": object{"format": "json"},
 				"writer": object{"output": "file", "filename": g.accessLog, "mode": "0600"}},
 		}},

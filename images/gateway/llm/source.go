@@ -30,7 +30,6 @@ var sources = caddy.NewUsagePool()
 // source follows one consumers file and knows who is using the gateway now.
 type source struct {
 	path   string
-	log    *zap.Logger
 	stop   context.CancelFunc
 	done   chan struct{}
 	now    func() time.Time
@@ -47,9 +46,9 @@ type source struct {
 
 // openSource returns the source of a file and starts to follow it. Each call needs
 // one closeSource.
-func openSource(path string, log *zap.Logger) (*source, error) {
+func openSource(path string) (*source, error) {
 	value, _, err := sources.LoadOrNew(path, func() (caddy.Destructor, error) {
-		s := newSource(path, log, time.Now)
+		s := newSource(path, time.Now)
 		ctx, stop := context.WithCancel(context.Background())
 		s.stop = stop
 		s.poll()
@@ -71,14 +70,18 @@ func closeSource(path string) error {
 	return err
 }
 
-func newSource(path string, log *zap.Logger, now func() time.Time) *source {
+func newSource(path string, now func() time.Time) *source {
 	s := &source{
-		path: path, log: log, now: now, done: make(chan struct{}),
+		path: path, now: now, done: make(chan struct{}),
 		usages: map[string]*usage{}, sessions: map[*session]struct{}{},
 	}
 	s.active.Store(emptyDirectory)
 	return s
 }
+
+// sourceLog is Caddy's logger of the moment: a source outlives the configuration, and
+// with it the loggers, under which it was opened.
+func sourceLog() *zap.Logger { return caddy.Log().Named("http.handlers.llm_auth") }
 
 // Destruct stops following the file.
 func (s *source) Destruct() error {
@@ -113,7 +116,7 @@ func (s *source) poll() {
 			metrics.consumers.Set(float64(len(next.consumers)))
 			metrics.consumersLoads.WithLabelValues("ok").Inc()
 			metrics.consumersLoaded.SetToCurrentTime()
-			s.log.Info("consumers file loaded",
+			sourceLog().Info("consumers file loaded",
 				zap.String("file", s.path), zap.Int("consumers", len(next.consumers)), zap.Int("keys", len(next.keys)))
 		}
 	}
@@ -135,7 +138,7 @@ func (s *source) report(err error) {
 	s.lastError = err.Error()
 	metrics.consumersLoads.WithLabelValues("refused").Inc()
 	kept := len(s.active.Load().consumers)
-	log := s.log.With(zap.String("file", s.path), zap.Int("consumers_kept", kept))
+	log := sourceLog().With(zap.String("file", s.path), zap.Int("consumers_kept", kept))
 	if errors.Is(err, fs.ErrNotExist) && kept == 0 {
 		log.Warn("no consumers file yet: every request is refused until it is there")
 		return

@@ -13,6 +13,8 @@ type tap struct {
 	http.ResponseWriter
 	tally
 	dialect *dialect
+	// revoked tells whether the request was ended because its key no longer holds.
+	revoked func() bool
 	// hideUsage leaves pieces out that tell only token counts.
 	hideUsage bool
 
@@ -26,14 +28,20 @@ type tap struct {
 }
 
 func newTap(w http.ResponseWriter, d *dialect, hideUsage bool, gap func(time.Duration)) *tap {
-	return &tap{ResponseWriter: w, tally: newTally(gap), dialect: d, hideUsage: hideUsage}
+	return &tap{ResponseWriter: w, tally: newTally(gap), dialect: d, hideUsage: hideUsage, revoked: func() bool { return false }}
 }
 
 // Unwrap lets http.ResponseController reach Flush.
 func (t *tap) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
+// statusClientGone is what Caddy's proxy notes when a request was cancelled.
+const statusClientGone = 499
+
 // WriteHeader decides by the media type how the answer is read.
 func (t *tap) WriteHeader(status int) {
+	if status == statusClientGone && t.revoked() {
+		return // it was us and the client is still there: it gets an answer instead
+	}
 	if status >= 200 && t.status == 0 {
 		t.status = status
 		t.choose()

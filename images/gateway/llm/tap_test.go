@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tapped sends an answer through a tap in pieces and returns what came out.
@@ -105,6 +106,18 @@ func TestOnlyAPieceThatTellsNothingElseIsLeftOut(t *testing.T) {
 	long := "data: " + strings.Repeat("x", maxEvent) + "\n\n" + sseDone
 	if out, _ := tapped("text/event-stream", dialectChat, true, long[:100], long[100:maxEvent], long[maxEvent:]); out != long {
 		t.Errorf("an event over the bound must pass: %d of %d bytes", len(out), len(long))
+	}
+}
+
+func TestManySmallWritesCostNoMoreThanTheyHold(t *testing.T) {
+	event := "data: " + strings.Repeat("x", maxEvent-100) + "\n\n"
+	start := time.Now()
+	out, _ := tapped("text/event-stream", dialectChat, true, bytewise(event)...)
+	if out != event {
+		t.Errorf("%d of %d bytes", len(out), len(event))
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("one event in single bytes took %v", took)
 	}
 }
 
