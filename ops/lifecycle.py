@@ -13,7 +13,7 @@ from ops.pulumi import PROJECT, Pulumi, outputs
 from ops.request import Request
 from stack.config.model import Platform
 
-QUIET: Final = ("--suppress-permalink", "--suppress-outputs")
+QUIET: Final = ("--suppress-permalink=true", "--suppress-outputs")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def up(request: Request) -> int:
         preflight(session)
         deployment = repair.drop_pending(pulumi, pulumi.export(), say)
         repair.leftovers(pulumi, deployment, say)
-        replace = repair.replacements(pulumi, outputs(deployment).get("configFiles") or [], say)
+        replace = repair.replacements(pulumi, deployment, say)
         deploy(session, *replace)
     return report(session)
 

@@ -57,6 +57,7 @@ def settings(stack: str, tools: Tools, environ: Mapping[str, str] = os.environ) 
         else environ["PATH"],
         "PULUMI_HOME": str(paths.cache() / "pulumi"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_SUPPRESS_NEO_LINK": "true",
         "DOCKER_HOST": tools.docker.host,
         "PRIVATE_LLM_LOCK": str(tools.lock),
     }

@@ -21,7 +21,7 @@ from ops.docker import DockerCli, DockerError
 from ops.errors import OpsError
 from ops.files import read_json
 from ops.progress import Say
-from ops.pulumi import Pulumi
+from ops.pulumi import Pulumi, outputs
 from ops.settings import STACK_LABEL
 
 WORKERS: Final = 6  # docker commands at the same time
@@ -159,13 +159,15 @@ def drifted(docker: DockerCli, files: list[dict[str, Any]]) -> list[Drift]:
         return [drift for drift in pool.map(check, files) if drift]
 
 
-def replacements(pulumi: Pulumi, files: list[dict[str, Any]], say: Say) -> list[str]:
+def replacements(pulumi: Pulumi, deployment: Mapping[str, Any], say: Say) -> list[str]:
     """`--replace` arguments for what writes and reads the files that were edited. Raises OpsError."""
     try:
-        changed = drifted(pulumi.tools.docker, files)
+        changed = drifted(pulumi.tools.docker, outputs(deployment).get("configFiles") or [])
     except DockerError as trouble:
         raise OpsError(str(trouble)) from trouble
     if changed:
         say(f"drift: {', '.join(one.path for one in changed)} differ from the configuration; writing them again")
-    urns = dict.fromkeys(urn for one in changed for urn in one.urns)
+    # Pulumi refuses to replace what is not in its state (a run may have ended before it was made).
+    known = {resource.get("urn") for resource in deployment.get("resources", ())}
+    urns = dict.fromkeys(urn for one in changed for urn in one.urns if urn in known)
     return [word for urn in urns for word in ("--replace", urn)]
