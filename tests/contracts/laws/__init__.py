@@ -24,7 +24,7 @@ class Finding:
 
 Law = Callable[[Plan], Iterator[Finding]]
 SUBJECTS: Final = (
-    "exposure", "networks",
+    "exposure", "networks", "secrets", "images", "names", "health", "hardening", "volumes", "scraping", "structure",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def broken(law: Law, plan: Plan) -> list[str]:
 
 def laws() -> dict[str, Law]:
     """`subject.law` -> function, of every public function of the subjects' modules."""
-    found = {}
+    found: dict[str, Law] = {}
     for subject in SUBJECTS:
         module = import_module(f"{__name__}.{subject}")
         found |= {

@@ -1,0 +1,105 @@
+"""Structure: who places what, in what order, and what the stack tells its reader."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from stack import outputs
+from tests.contracts.laws import Finding, finding
+from tests.support.recorder import COMMAND, PROVIDER, STACK_TYPE, Plan, Secret, unwrapped
+
+CONFIG_LABEL: Final = "private-llm.config"
+
+
+def docker_resources_use_the_hosts_provider(plan: Plan) -> Iterator[Finding]:
+    """Every Docker resource names the host's provider: a default one would use whatever daemon there is."""
+    (provider,) = plan.of(PROVIDER)
+    for resource in plan.resources:
+        if resource.typ.startswith("docker:"):
+            named = resource.provider.startswith(f"{provider.urn}::")
+            yield finding(resource, named, f"uses the provider {resource.provider or 'that is the default'}")
+
+
+def children_belong_to_a_component(plan: Plan) -> Iterator[Finding]:
+    """Every resource has a component of ours as parent; only hosts lie directly below the stack."""
+    components = {r.urn for r in plan.resources if r.typ.startswith("llm:")}
+    for resource in plan.resources:
+        if resource.typ == "llm:host:Host":
+            yield finding(resource, f"::{STACK_TYPE}::" in resource.parent, "does not lie below the stack")
+        else:
+            yield finding(resource, resource.parent in components, f"lies below {resource.parent or 'nothing'}")
+
+
+def containers_make_room_for_themselves(plan: Plan) -> Iterator[Finding]:
+    """A container has a fixed name, so the old one goes before the new one comes."""
+    for container in plan.containers:
+        yield finding(container, container.delete_before_replace, "would meet its own name when it is replaced")
+
+
+def services_wait_for_their_files(plan: Plan) -> Iterator[Finding]:
+    """A service starts after the seeds that carry its files."""
+    for seed in (c for c in plan.containers if c.is_seed):
+        service = plan.services[seed.labels["private-llm.service"]]
+        yield finding(service, seed.urn in service.depends_on, f"does not wait for {seed}")
+        mounted = {m["volumeName"]: m["containerPath"] for m in service.clear("volumes")}
+        (mount,) = seed.clear("volumes")
+        yield finding(seed, mount["volumeName"] in mounted, f"fills a volume that {service} does not mount")
+        folder = mount["containerPath"]
+        for upload in seed.clear("uploads"):
+            yield finding(seed, upload["file"].startswith(f"{folder}/"), f"puts {upload['file']} beside its volume")
+
+
+def changed_configuration_replaces_the_service(plan: Plan) -> Iterator[Finding]:
+    """Every service carries the hash of its plain files: Docker would not notice that they changed."""
+    for container in plan.services.values():
+        label = container.labels.get(CONFIG_LABEL, "")
+        yield finding(container, len(label) == 64, f"has no hash of its configuration: {label!r}")
+
+
+def every_file_can_be_checked_for_drift(plan: Plan) -> Iterator[Finding]:
+    """The stack's secret output names each file with its hash, since the provider never reads files back."""
+    listed = plan.outputs.get(outputs.CONFIG_FILES)
+    yield finding("output configFiles", isinstance(listed, Secret), "is not secret: it has hashes of secret files")
+    records = {(r["container"], r["path"]): r for r in unwrapped(listed)}
+    for seed in (c for c in plan.containers if c.is_seed):
+        (upload,) = seed.clear("uploads")
+        found = records.pop((seed.physical, upload["file"]), None)
+        yield finding(seed, found is not None, f"{upload['file']} is not among the files to check")
+        content = str(unwrapped(upload["content"])).encode()
+        good = found is not None and found["sha256"] == hashlib.sha256(content).hexdigest()
+        yield finding(seed, good, "the listed hash is not that of its content")
+        service = plan.services[seed.labels["private-llm.service"]]
+        urns = found["urns"] if found else []
+        yield finding(seed, urns == [seed.urn, service.urn], f"a repair would replace {urns}")
+    yield finding("output configFiles", not records, f"lists files that nobody carries: {sorted(records)}")
+
+
+def outputs_tell_everything(plan: Plan) -> Iterator[Finding]:
+    """The outputs are those of stack/outputs.py, and what a source lacks is said, not hidden."""
+    names = {value for key, value in vars(outputs).items() if key.isupper()}
+    yield finding("outputs", set(plan.outputs) == names, f"are {sorted(plan.outputs)}, promised: {sorted(names)}")
+    services = {service["name"]: service for service in unwrapped(plan.outputs[outputs.SERVICES])}
+    yield finding("output services", set(services) == set(plan.services), f"has {sorted(services)}")
+    asked = plan.sample.platform.observability.grafana and plan.sample.platform.observability.enabled
+    told = [entry["name"] for entry in unwrapped(plan.outputs[outputs.LEFT_OUT])]
+    left_out = asked and "grafana" not in plan.services
+    yield finding("output leftOut", ("Grafana" in told) is left_out, f"tells {told}")
+
+
+def destroying_never_erases_models(plan: Plan) -> Iterator[Finding]:
+    """The models' command has no delete, updates as it creates, waits for the engine, and keeps no old output."""
+    (command,) = plan.of(COMMAND)
+    yield finding(command, not command.inputs.get("delete"), "erases models on destroy")
+    yield finding(command, command.clear("create") == command.clear("update"), "updates in another way than it creates")
+    yield finding(command, plan.services["ollama"].urn in command.depends_on, "does not wait for the engine")
+    yield finding(command, command.clear("addPreviousOutputInEnv") is False, "passes old output on")
+    spec = json.loads(command.clear("environment")["MODEL_SET"])
+    there = {m["volumeName"] for m in plan.services["ollama"].clear("volumes")}
+    yield finding(command, spec["volume"] in there, f"fills {spec['volume']}, which the engine does not mount")
+    yield finding(command, spec["engine"] == plan.services["ollama"].physical, f"looks for {spec['engine']}")
+    names = [model["name"] for model in spec["models"]]
+    served = [model["id"] for model in unwrapped(plan.outputs[outputs.MODELS])]
+    yield finding(command, names == served, f"pulls {names}, but {served} are served")
