@@ -22,6 +22,7 @@ from stack.shape import NO_GPUS, UID, ConfigFile, Gpus, Health, Metrics, Publish
 SEED_FOLDER: Final = "/seed"
 CONFIG_LABEL: Final = "private-llm.config"
 OWNER_MARK: Final = ".private-llm"
+OWNER_MEMORY: Final = 64  # MiB: a shell and two small programs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,9 @@ class Service(ComponentResource):
             attach=True,
             restart="no",
             network_mode="none",
+            memory=OWNER_MEMORY,
+            memory_swap=OWNER_MEMORY,
+            cpus="0.5",
             volumes=[
                 docker.ContainerVolumeArgs(container_path=path, volume_name=volume.name)
                 for path, volume in zip(paths, volumes.values(), strict=True)
@@ -188,7 +192,7 @@ class Service(ComponentResource):
             volumes=sorted(mounts, key=lambda mount: str(mount.container_path)),
             memory=memory,
             memory_swap=memory,
-            cpus=_number(args.resources.cpus),
+            cpus=_cpus(args.resources.cpus),
             tmpfs=dict(args.tmpfs),
             gpus=args.gpus.request,
             devices=[
@@ -233,8 +237,12 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
+def _cpus(value: float) -> str:
+    """As the provider reads it back from Docker (`1.0`, `0.5`, and `10.`); other spellings are replaced on every `up`."""
+    text = f"{value:g}"
+    if value != int(value):
+        return text
+    return f"{text}." if "0" in text else f"{text}.0"
 
 
 def _config_file_record(values: dict[str, Any]) -> dict[str, Any]:
