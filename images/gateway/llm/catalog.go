@@ -26,7 +26,8 @@ const maxModelName = 256
 // Catalog says which models there are and which engine serves each. llm, llm_models
 // and llm_health take the same two members.
 type Catalog struct {
-	// Engines are the inference servers, by a name of ours.
+	// Engines are the inference servers, by a name of ours. llm_models asks none and
+	// may leave them out.
 	Engines map[string]*Engine `json:"engines,omitempty"`
 	// Models are what clients may ask for.
 	Models []*Model `json:"models,omitempty"`
@@ -55,6 +56,14 @@ type Model struct {
 	Role string `json:"role,omitempty"`
 	// Aliases are further names for it. They may not clash with any other name.
 	Aliases []string `json:"aliases,omitempty"`
+}
+
+// provisionWithEngines is provision for those who ask engines.
+func (c *Catalog) provisionWithEngines() error {
+	if len(c.Engines) == 0 {
+		return errors.New("engines is empty: name at least one engine")
+	}
+	return c.provision()
 }
 
 // provision fills defaults, checks everything and builds the index.
@@ -105,7 +114,7 @@ func (c *Catalog) add(m *Model) error {
 	if m.Role != roleChat && m.Role != roleEmbedding {
 		return fmt.Errorf("role is %q: allowed are %s, %s", m.Role, roleChat, roleEmbedding)
 	}
-	if c.Engines[m.Engine] == nil {
+	if c.Engines != nil && c.Engines[m.Engine] == nil {
 		return fmt.Errorf("engine is %q: there is no engine of that name", m.Engine)
 	}
 	for _, name := range append([]string{m.ID}, m.Aliases...) {

@@ -82,6 +82,9 @@ func TestAtMostSoManyInAnyMinute(t *testing.T) {
 
 func TestBadConfigurationsAreRefusedWithThePlace(t *testing.T) {
 	engines := map[string]*Engine{"e": {Dial: "h:1"}}
+	if err := (&Catalog{Models: []*Model{{ID: "a", Engine: "e"}}}).provisionWithEngines(); err == nil {
+		t.Error("engines may not be left out where they are asked")
+	}
 	for want, c := range map[string]Catalog{
 		"models is empty":    {Engines: engines},
 		"there is no engine": {Engines: engines, Models: []*Model{{ID: "a", Engine: "x"}}},

@@ -57,7 +57,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.MaxBody < 0 || h.MaxDepth < 0 {
 		return configError("llm", "max_body and max_depth must not be negative")
 	}
-	if err := h.Catalog.provision(); err != nil {
+	if err := h.provisionWithEngines(); err != nil {
 		return configError("llm", "%w", err)
 	}
 	h.gaps = make(map[string]prometheus.Observer, len(h.Models))

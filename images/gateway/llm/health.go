@@ -58,7 +58,7 @@ func (h *Health) Provision(ctx caddy.Context) error {
 	if h.Cache < 0 || h.ProbeTimeout < 0 {
 		return configError("llm_health", "cache and probe_timeout must not be negative")
 	}
-	if err := h.Catalog.provision(); err != nil {
+	if err := h.provisionWithEngines(); err != nil {
 		return configError("llm_health", "%w", err)
 	}
 	// No proxy and no redirects: the question goes to the engine and nowhere else.

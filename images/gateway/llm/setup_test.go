@@ -245,7 +245,7 @@ func (g *gateway) config(edge, inner, dial string, tapped bool) object {
 		return object{"match": []object{{"path": []string{path}}}, "handle": handle, "terminal": true}
 	}
 	routes := []object{
-		route("/v1/models*", auth(""), catalog("llm_models", nil)),
+		route("/v1/models*", auth(""), object{"handler": "llm_models", "models": models}),
 		route("/v1/embeddings", auth("embeddings"), catalog("llm", nil), proxy),
 		route("/v1/*", auth("chat"), catalog("llm", object{"max_body": 4096}), proxy),
 		route("/ollama/*", auth("native"), object{"handler": "rewrite", "strip_path_prefix": "/ollama"}, catalog("llm", nil), proxy),
