@@ -141,6 +141,15 @@ class TestGateway:
             "go.uber.org/zap",
         ]
 
+    def test_only_what_is_imported_or_embedded_stays_and_no_folder_goes(self, tmp_path: Path) -> None:
+        for name in ("m@v1/a/a.go", "m@v1/a/a_test.go", "m@v1/a/x/page.html", "m@v1/b/b.go", "m@v1/go.mod", "cache/l"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("")
+        gateway.prune(tmp_path, gateway.needed_paths(f"{tmp_path}/m@v1/a\tx/page.html\n\n"))
+        files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+        assert files == {"m@v1/a/a.go", "m@v1/a/x/page.html", "m@v1/go.mod", "cache/l"}
+        assert (tmp_path / "m@v1/b").is_dir()
+
     def test_flags_are_those_of_the_gateways_dockerfile(self) -> None:
         """Go takes a compiled package from its cache only under the same flags: otherwise each build takes minutes."""
         text = (build.SOURCE / "images/gateway/Dockerfile").read_text()
