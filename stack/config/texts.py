@@ -60,8 +60,8 @@ def _loopback(text: str) -> str:
 
 
 def _cpus(cores: float) -> float:
-    if round(cores * 100) != cores * 100:
-        raise ValueError("CPUs are given in steps of 0.01")
+    if cores * 4 != int(cores * 4):
+        raise ValueError("CPUs are given in steps of 0.25")
     return cores
 
 
@@ -88,7 +88,7 @@ Gpu = Annotated[
 ]
 Digest = Annotated[str, AfterValidator(_digest), form("sha256: and 64 hexadecimal digits", _DIGEST)]
 Loopback = Annotated[str, AfterValidator(_loopback), form("127.0.0.1 or ::1")]
-Cores = Annotated[float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.01")]
+Cores = Annotated[float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.25")]
 Title = Annotated[
     str,
     Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$"),

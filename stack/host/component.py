@@ -33,7 +33,7 @@ class Host(ComponentResource):
 
     def labels(self, service: str) -> dict[str, str]:
         """What clean-up, `make status` and the contracts find things by. They never change: that replaces a volume."""
-        return {STACK_LABEL: self.stack, SERVICE_LABEL: service}
+        return {SERVICE_LABEL: service, STACK_LABEL: self.stack}  # sorted: unsorted ones show as drift
 
     def network(self, spec: NetworkSpec) -> Output[str]:
         """The network's name as an output, so that services wait for it."""

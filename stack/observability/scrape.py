@@ -14,8 +14,7 @@ PORT: Final = 9090
 CONFIG_FOLDER: Final = "/etc/prometheus"
 CONFIG_FILE: Final = "prometheus.yml"
 DATA_FOLDER: Final = "/prometheus"
-# Both the official image and others of Prometheus bring promtool; not all bring wget.
-HEALTH: Final = Health(test=["CMD", "promtool", "check", "healthy", f"--url=http://127.0.0.1:{PORT}"])
+HEALTH: Final = Health(test=["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/-/ready"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,7 @@ MODEL_ONLY = (
     "not an IP address",
     "on this machine only",
     "more than 0",
-    "steps of 0.01",
+    "steps of 0.25",
     "not among the models",
     "needs",
     "must",
