@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -48,11 +49,9 @@ func readDocument(r *http.Request, maxBody int64, maxDepth int) (*document, *api
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}
-	// Grown while it arrives: a length that is only announced costs no memory.
-	var buf bytes.Buffer
-	n, err := buf.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	buf, err := readBody(r, maxBody)
 	switch {
-	case n > maxBody:
+	case int64(buf.Len()) > maxBody:
 		return nil, tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errorForStatus(http.StatusRequestTimeout)
@@ -60,6 +59,24 @@ func readDocument(r *http.Request, maxBody int64, maxDepth int) (*document, *api
 		return nil, badBody("incomplete_body", "", "The request body could not be read to its end.")
 	}
 	return parseDocument(buf.Bytes(), maxDepth)
+}
+
+// announcedTrust is how much of an announced length must have come before room is
+// made for the rest, so that announcing alone costs no memory.
+const announcedTrust = 1 << 20
+
+// readBody reads at most maxBody+1 bytes.
+func readBody(r *http.Request, maxBody int64) (*bytes.Buffer, error) {
+	var buf bytes.Buffer
+	body := io.LimitReader(r.Body, maxBody+1)
+	if r.ContentLength > announcedTrust {
+		if _, err := buf.ReadFrom(io.LimitReader(body, announcedTrust)); err != nil {
+			return &buf, err
+		}
+		buf.Grow(int(r.ContentLength) - buf.Len() + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(body)
+	return &buf, err
 }
 
 func checkMediaType(h http.Header) *apiError {
@@ -258,28 +275,17 @@ type edit struct {
 	text []byte
 }
 
-// apply returns the bytes with the edits made; edits must not overlap.
-func (d *document) apply(edits ...edit) []byte {
-	size := len(d.raw)
-	for _, e := range edits {
-		size += len(e.text)
-	}
-	out := make([]byte, 0, size)
+// apply returns the document with the edits made, in pieces that still share its
+// bytes: a large body is never copied. Edits must not overlap.
+func (d *document) apply(edits ...edit) [][]byte {
+	slices.SortFunc(edits, func(a, b edit) int { return a.start - b.start })
+	out := make([][]byte, 0, 2*len(edits)+1)
 	from := 0
-	for len(edits) > 0 {
-		first := 0
-		for i := range edits {
-			if edits[i].start < edits[first].start {
-				first = i
-			}
-		}
-		e := edits[first]
-		out = append(append(out, d.raw[from:e.start]...), e.text...)
+	for _, e := range edits {
+		out = append(out, d.raw[from:e.start], e.text)
 		from = e.end
-		edits[first] = edits[len(edits)-1]
-		edits = edits[:len(edits)-1]
 	}
-	return append(out, d.raw[from:]...)
+	return append(out, d.raw[from:])
 }
 
 // withModel is the edit that puts an engine's name for the model in place.

@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestEditsLeaveEverythingElseAsItWas(t *testing.T) {
 		t.Fatal(asked, refusal)
 	}
 	want := strings.Replace(strings.Replace(raw, `"x"`, `"y\"z"`, 1), "{ ", `{"stream_options":{"include_usage":true}, `, 1)
-	if got := string(d.apply(d.withModel(`y"z`), usage)); got != want {
+	if got := string(bytes.Join(d.apply(d.withModel(`y"z`), usage), nil)); got != want {
 		t.Errorf("%s", got)
 	}
 	for _, bad := range []string{`1`, `[]`, `"x"`, `{"include_usage":1}`, `{"Include_Usage":false}`} {
@@ -76,7 +77,7 @@ func FuzzDocument(f *testing.F) {
 			edits = append(edits, usage)
 		}
 		var after map[string]json.RawMessage
-		out := d.apply(edits...)
+		out := bytes.Join(d.apply(edits...), nil)
 		if err := json.Unmarshal(out, &after); err != nil {
 			t.Fatalf("the edits broke it: %v\n%s", err, out)
 		}

@@ -334,6 +334,13 @@ func TestRefusalsBeforeTheEngine(t *testing.T) {
 	if n := e.count(); n != 0 {
 		t.Errorf("the engine saw %d refused requests", n)
 	}
+	large := strings.Repeat("x", 3<<20)
+	if status, text, _ := g.ask("POST", "/v1/embeddings", keyOf("asker"), `{"input":"`+large+`","model":"embed-one"}`); status != 200 {
+		t.Fatalf("a large body: %d %s", status, text)
+	}
+	if seen := e.last(t).body; seen != `{"input":"`+large+`","model":"up-embed"}` {
+		t.Errorf("a large body came with %d bytes", len(seen))
+	}
 }
 
 func TestAnEngineThatIsGoneIsAnErrorInOpenAIsShape(t *testing.T) {

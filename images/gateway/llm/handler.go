@@ -78,8 +78,8 @@ type call struct {
 	asked  string // the name the client used
 	model  *Model
 	stream bool
-	body   []byte // as the engine gets it
-	hide   bool   // leave out the token counts that we asked for
+	body   [][]byte // as the engine gets it
+	hide   bool     // leave out the token counts that we asked for
 	tap    *tap
 	// broken: the proxy gave up in the middle of the answer.
 	broken bool
@@ -206,12 +206,22 @@ func (h *Handler) answerFor(c *call, err error) error {
 }
 
 // setBody gives the request its new body, with everything that describes a body.
-func setBody(r *http.Request, body []byte) {
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.ContentLength = int64(len(body))
+func setBody(r *http.Request, body [][]byte) {
+	size := 0
+	for _, piece := range body {
+		size += len(piece)
+	}
+	r.GetBody = func() (io.ReadCloser, error) {
+		readers := make([]io.Reader, len(body))
+		for i, piece := range body {
+			readers[i] = bytes.NewReader(piece)
+		}
+		return io.NopCloser(io.MultiReader(readers...)), nil
+	}
+	r.Body, _ = r.GetBody() // never fails
+	r.ContentLength = int64(size)
 	r.TransferEncoding = nil
-	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	r.Header.Set("Content-Length", strconv.Itoa(size))
 	r.Header.Set("Content-Type", "application/json")
 	// What the tap cannot read it cannot meter.
 	r.Header.Set("Accept-Encoding", "identity")

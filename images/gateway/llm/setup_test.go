@@ -239,7 +239,7 @@ func (g *gateway) config(edge, inner, dial string, tapped bool) object {
 	auth := func(scope string) object {
 		return object{"handler": "llm_auth", "consumers_file": g.consumers, "realm": "test", "scope": scope}
 	}
-	proxy := object{"handler": "reverse_proxy", "upstreams": []object{{"dial": "{http.vars.llm_upstream}"}},
+	proxy := object{"handler": "reverse_proxy", "flush_interval": -1, "upstreams": []object{{"dial": "{http.vars.llm_upstream}"}},
 		"headers": object{"request": object{"set": object{"Host": []string{"{http.reverse_proxy.upstream.hostport}"}}}}}
 	route := func(path string, handle ...object) object {
 		return object{"match": []object{{"path": []string{path}}}, "handle": handle, "terminal": true}
