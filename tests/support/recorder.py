@@ -150,15 +150,15 @@ class Plan:
         (upload,) = self.one(f"{seed}-seed").clear("uploads")
         return str(unwrapped(upload["content"]))
 
-    def changed(self, name: str, change: Callable[[dict[str, Any]], None]) -> Plan:
+    def changed(self, resource: str, change: Callable[[dict[str, Any]], object]) -> Plan:
         """A copy in which one resource's inputs were changed: for proving that a law can fail."""
-        inputs = copy.deepcopy(self.one(name).inputs)
+        inputs = copy.deepcopy(self.one(resource).inputs)
         change(inputs)
-        return self.altered(name, inputs=inputs)
+        return self.altered(resource, inputs=inputs)
 
-    def altered(self, name: str, **fields: Any) -> Plan:
+    def altered(self, resource: str, **fields: Any) -> Plan:
         """A copy in which one resource has other fields."""
-        target = self.one(name)
+        target = self.one(resource)
         return replace(self, resources=tuple(replace(r, **fields) if r is target else r for r in self.resources))
 
 

@@ -61,3 +61,11 @@ def everything_is_labelled(plan: Plan) -> Iterator[Finding]:
             yield finding(resource, labels.get(LABELS[0]) == STACK, f"has no label {LABELS[0]}={STACK}")
             service = labels.get(LABELS[1], "")
             yield finding(resource, bool(service) and resource.name.startswith(service), f"is labelled as {service!r}")
+
+
+def labels_are_in_order(plan: Plan) -> Iterator[Finding]:
+    """Labels are sorted by name: otherwise a refresh shows them as changed."""
+    for typ in NAMED:
+        for resource in plan.of(typ):
+            names = [entry["label"] for entry in resource.clear("labels", [])]
+            yield finding(resource, names == sorted(set(names)), f"has its labels in the order {names}")
