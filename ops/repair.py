@@ -9,6 +9,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -128,14 +129,17 @@ class Drift:
     urns: tuple[str, ...]
 
 
-def content(docker: DockerCli, container: str, path: str) -> bytes | None:
-    """A file as a container sees it (it need not run); None when it is not there."""
-    import subprocess
+def same(docker: DockerCli, container: str, path: str, sha256: str) -> bool:
+    """Whether a file as a container sees it (it need not run) is what was written. A missing file is not.
 
+    A missing container is no difference of its files: refresh finds it, and `up` makes it with them.
+    """
     done = subprocess.run(
         ["docker", "cp", f"{container}:{path}", "-"], env=docker.env, capture_output=True, timeout=60, check=False
     )
-    return unpack(done.stdout) if done.returncode == 0 else None
+    if done.returncode:
+        return b"no such container" in done.stderr.lower()
+    return hashlib.sha256(unpack(done.stdout) or b"").hexdigest() == sha256
 
 
 def unpack(archive: bytes) -> bytes | None:
@@ -150,8 +154,7 @@ def drifted(docker: DockerCli, files: list[dict[str, Any]]) -> list[Drift]:
     """Config files that were edited in their volume: the provider never reads them back."""
 
     def check(entry: dict[str, Any]) -> Drift | None:
-        found = content(docker, entry["container"], entry["path"])
-        if found is not None and hashlib.sha256(found).hexdigest() == entry["sha256"]:
+        if same(docker, entry["container"], entry["path"], entry["sha256"]):
             return None
         return Drift(entry["path"], tuple(entry["urns"]))
 
