@@ -70,10 +70,13 @@ class Docker:
         return {**os.environ, **({"DOCKER_HOST": self.host} if self.host else {})}
 
 
-def ensure_registry(cache: Path, docker_host: str | None, say: Say, store: Store, lock: Mapping[str, Any]) -> None:
-    """Have the mirror run in the engine with everything that `lock` names; quick when it does. Raises OfflineError."""
-    references = [image.split("/", 1)[1].split("@")[0] for image in lock["images"].values()]
-    references += [model["from"].split("/", 1)[1] for model in lock["models"].values()]
+def ensure_registry(
+    cache: Path, docker_host: str | None, say: Say, store: Store, lock: Mapping[str, Any], references: list[str]
+) -> None:
+    """Have the mirror run in the engine with all that `lock` names; quick when it does.
+
+    `references` are the same things as repository:tag. Raises OfflineError.
+    """
     content = content_id(lock)
     docker = Docker(docker_host)
     if is_serving(docker, content):

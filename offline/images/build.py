@@ -28,10 +28,15 @@ HERE = Path(__file__).resolve().parent
 
 
 class Part:
-    """What fills an image: the function, and everything that its result depends on."""
+    """What fills an image: the function, and everything that its result depends on.
 
-    def __init__(self, fill: Callable[[Job], None], *files: Path, extra: Callable[[], str] = lambda: "") -> None:
-        self.fill, self.files, self.extra = fill, files, extra
+    `alone` parts come out the same whatever the image below them holds.
+    """
+
+    def __init__(
+        self, fill: Callable[[Job], None], *files: Path, extra: Callable[[], str] = lambda: "", alone: bool = False
+    ) -> None:
+        self.fill, self.files, self.extra, self.alone = fill, files, extra, alone
 
     def inputs(self) -> bytes:
         """The code and the files that the image is made from; comments and formatting of the code do not count."""
@@ -49,7 +54,7 @@ def gateway_imports() -> str:
 PARTS: dict[str, Part] = {
     "base": Part(debian.base),
     "python": Part(python.interpreter),
-    "ollama": Part(ollama.fill),
+    "ollama": Part(ollama.fill, alone=True),
     "gateway-builder": Part(
         gateway.fill, SOURCE / "images/gateway/go.mod", SOURCE / "images/gateway/go.sum", extra=gateway_imports
     ),
@@ -75,24 +80,47 @@ def ensure_images(cache: Path, docker_host: str | None, say: Say, only: Collecti
     home, store = cache / "images", Store(cache / "images" / "registry")
     home.mkdir(parents=True, exist_ok=True)
     with locked(home / ".lock", say, "the images are being made by another run; waiting..."):
+        remove_leftovers(cache, store)
         for recipe in recipes.in_order(names - {"models"}):
             ensure_image(recipe, cache, store, say)
         if only is None or "models" in names:
             ensure_models(cache, store, say)
         lock = lock_content(home, store)
-        registry.ensure_registry(cache, docker_host, say, store, lock)
+        registry.ensure_registry(cache, docker_host, say, store, lock, lock_references(lock))
         path = home / "lock.json"
         text = json.dumps(lock, indent=2).encode() + b"\n"
         if not path.is_file() or path.read_bytes() != text:
             replace_with(path, text)
+            store.sweep(lock_references(lock), layers_made(home))
     return path
 
 
+def remove_leftovers(cache: Path, store: Store) -> None:
+    """Remove what a killed run left half-made; nobody else is at work, since the lock is held."""
+    for folder in scratch(cache).glob("image-*"):
+        debian.unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in store.root.glob(".layer-*"):
+        file.unlink()
+
+
+def layers_made(home: Path) -> frozenset[str]:
+    """The digests of all layers that the records name."""
+    return frozenset(json.loads(path.read_bytes())["digest"] for path in (home / "made").glob("*.json"))
+
+
+def lock_references(lock: dict[str, Any]) -> list[str]:
+    """Everything that a lock names, as repository:tag inside the mirror."""
+    images = [image.split("/", 1)[1].split("@")[0] for image in lock["images"].values()]
+    return images + [model["from"].split("/", 1)[1] for model in lock["models"].values()]
+
+
 def recipe_hash(recipe: Recipe) -> str:
-    """Changes exactly when the image has to be made again (or one that it is built on)."""
-    parent = recipe_hash(recipes.BY_NAME[recipe.parent]) if recipe.parent else ""
+    """Changes exactly when the image's own layer has to be made again."""
+    part = PARTS[recipe.name]
+    parent = recipe_hash(recipes.BY_NAME[recipe.parent]) if recipe.parent and not part.alone else ""
     run = repr((recipe.owners, recipe.name, recipe.version))
-    return hashlib.sha256(b"\0".join([PARTS[recipe.name].inputs(), parent.encode(), run.encode()])).hexdigest()
+    return hashlib.sha256(b"\0".join([part.inputs(), parent.encode(), run.encode()])).hexdigest()
 
 
 def ensure_image(recipe: Recipe, cache: Path, store: Store, say: Say) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,13 +44,16 @@ def base(job: Job) -> None:
         )
     need("debootstrap", "debootstrap")
     mirror = debian_mirror()
-    run_logged(
-        ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(job.root), *mirror],
-        str(job.work),
-        os.environ,
-        job.log,
-        "debootstrap failed: Debian's packages did not install",
-    )
+    try:
+        run_logged(
+            ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(job.root), *mirror],
+            str(job.work),
+            os.environ,
+            job.log,
+            "debootstrap failed: Debian's packages did not install",
+        )
+    finally:
+        unmount_below(job.root)
     keep_package_lists(job)
     for name in LITTER:
         shutil.rmtree(job.root / name, ignore_errors=True)
@@ -58,6 +62,13 @@ def base(job: Job) -> None:
         (job.root / name).chmod(0o1777)
     (job.root / "etc" / "resolv.conf").unlink(missing_ok=True)
     (job.root / "etc" / "hostname").unlink(missing_ok=True)
+
+
+def unmount_below(folder: Path) -> None:
+    """Undo what debootstrap mounts inside its target and leaves there when it is interrupted."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((place for place in mounts if place.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
 
 
 def keep_package_lists(job: Job) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stack.versions import IMAGES
+
 REPOSITORY = "private-llm"
 NOBODY = 65534
 
@@ -49,7 +51,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="base",
         version="12",
-        stands_for="debian:12-slim",
+        stands_for=IMAGES["base"],
         minutes=1,
         env={"PATH": PATH},
         cmd=("bash",),
@@ -67,7 +69,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="ollama",
         version="0.17.4",
-        stands_for="ollama/ollama:0.35.0",
+        stands_for=IMAGES["ollama"],
         minutes=5,
         parent="base",
         env={"PATH": PATH, "OLLAMA_HOST": "0.0.0.0:11434"},
@@ -81,7 +83,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="gateway-builder",
         version="1.26",
-        stands_for="golang:1.26-bookworm",
+        stands_for=IMAGES["gateway-builder"],
         minutes=3,
         parent="base",
         env={
@@ -100,7 +102,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="prometheus",
         version="2.42.0",
-        stands_for="prom/prometheus",
+        stands_for=IMAGES["prometheus"],
         minutes=0.2,
         parent="base",
         env={"PATH": PATH},
@@ -116,7 +118,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="node-exporter",
         version="1.5.0",
-        stands_for="prom/node-exporter",
+        stands_for=IMAGES["node-exporter"],
         minutes=0.2,
         parent="base",
         env={"PATH": PATH},
@@ -128,7 +130,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="chroma",
         version="1.5.9",
-        stands_for="chromadb/chroma:1.5.9",
+        stands_for=IMAGES["chroma"],
         minutes=0.5,
         parent="python",
         env={"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"},
@@ -146,7 +148,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="open-webui",
         version="0.12.4",
-        stands_for="ghcr.io/open-webui/open-webui:v0.12.4",
+        stands_for=IMAGES["open-webui"],
         minutes=2,
         parent="python",
         env={

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,15 @@ class Store:
         folder = self.root / "repositories" / repository / "_manifests"
         yield folder / "revisions" / "sha256" / manifest[7:] / "link"
         yield folder / "tags" / tag / "current" / "link"
+
+    def sweep(self, references: Sequence[str], layers: Collection[str]) -> None:
+        """Remove the blobs that neither the images in `references` nor the digests in `layers` need."""
+        needed = {path for reference in references for path in self.files_of(reference)}
+        needed |= {self.blob(digest) for digest in layers}
+        for blob in (self.root / "blobs" / "sha256").glob("*/*/data"):
+            if blob not in needed:
+                blob.unlink()
+                blob.parent.rmdir()
 
 
 def image_config(recipe: Recipe, layers: Sequence[Layer]) -> dict[str, Any]:

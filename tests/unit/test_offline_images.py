@@ -96,6 +96,15 @@ class TestStore:
             digests.add(store.tag(TINY, [store.put_layer(tree(tmp_path / f"{name}-tree"), TINY)]))
         assert len(digests) == 1
 
+    def test_sweeping_keeps_what_is_served_and_what_was_made(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "store")
+        digest = store.tag(TINY, [store.put_layer(tree(tmp_path / "a"), TINY)])
+        old, made = store.put(b"old"), store.put(b"a layer that no image has yet")
+        store.sweep([TINY.reference], {made})
+        assert store.complete(digest)
+        assert store.has(made)
+        assert not store.has(old)
+
     def test_a_failed_layer_leaves_nothing(self, tmp_path: Path) -> None:
         store = Store(tmp_path / "store")
         with pytest.raises(FileNotFoundError):
@@ -115,6 +124,11 @@ class TestRecipes:
 
     def test_published_images_say_how_their_health_is_asked(self) -> None:
         assert [recipe.name for recipe in RECIPES if recipe.published and not recipe.health] == []
+
+    def test_versions_are_those_of_the_official_images_where_packages_have_them(self) -> None:
+        """Open WebUI's client is pinned to Chroma's version: both move together, here as there."""
+        for name in ("base", "gateway-builder", "open-webui", "chroma"):
+            assert BY_NAME[name].version in BY_NAME[name].stands_for
 
     def test_one_name_brings_what_it_is_built_on(self) -> None:
         assert [recipe.name for recipe in recipes.in_order(frozenset({"chroma"}))] == ["base", "python", "chroma"]
