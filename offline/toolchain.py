@@ -93,7 +93,19 @@ def ensure_toolchain(cache: Path, say: Say) -> None:
         return
     module = module_folder(LANGUAGE_HOST, cache, say)
     for source, script in zip(LANGUAGE_HOST_SCRIPTS, scripts, strict=True):
-        put_script(script, (module / source).read_text())
+        put_script(script, quiet_on_interrupt((module / source).read_text()))
+
+
+def quiet_on_interrupt(script: str) -> str:
+    """A Python script of the host that ends at once, without a traceback, when the CLI interrupts a program.
+
+    The CLI does that each time a resource has failed, so the traceback would bury the error. Shell scripts are
+    returned as they are.
+    """
+    shebang, _, rest = script.partition("\n")
+    if "python" not in shebang:
+        return script
+    return f"{shebang}\nimport signal\n\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n{rest}"
 
 
 def put_script(target: Path, text: str) -> None:

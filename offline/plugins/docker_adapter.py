@@ -8,6 +8,8 @@ containers by deleting first, and recording a container that was made but did no
 from __future__ import annotations
 
 import contextlib
+import socket
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -17,9 +19,9 @@ from offline.plugins import docker_leftovers as leftovers
 from offline.plugins import docker_names as names
 from offline.plugins.child import Child
 from offline.plugins.protocol import load
-from offline.plugins.wire import OPTIONS, SERVICE, Metadata, Method, Refusal, complain, serve
+from offline.plugins.wire import ENGINE, OPTIONS, SERVICE, Metadata, Method, Refusal, serve
 
-provider, plugin, status = load("provider_pb2", "plugin_pb2", "status_pb2")
+provider, plugin, status, engine = load("provider_pb2", "plugin_pb2", "status_pb2", "engine_pb2")
 
 REQUESTS = {
     "Check": provider.CheckRequest,
@@ -41,7 +43,7 @@ RESPONSES = {
     "DiffConfig": provider.DiffResponse,
 }
 STRUCTS = ("news", "olds", "properties", "inputs", "old_inputs")
-STATES = ("olds", "properties")  # structs that hold outputs, so the bridge expects its second id in them
+STATES = ("olds", "properties")  # these hold outputs when the call names an id, inputs otherwise
 DETAILS = "grpc-status-details-bin"
 
 
@@ -125,14 +127,14 @@ class Adapter:
         """`Create`, with care for a container that comes into being although the call fails."""
         message = provider.CreateRequest.FromString(request)
         original = provider.CreateRequest.FromString(request)
+        real_container = names.type_of(original.urn) == names.CONTAINER and not original.preview
+        if real_container:
+            self.clear_leftover(original, metadata)
         try:
             return self.translated("Create", message, metadata)
         except Refusal as refusal:
-            if names.type_of(original.urn) != names.CONTAINER or original.preview:
+            if not real_container:
                 raise
-            if leftovers.is_name_conflict(refusal.message):
-                self.clear_leftover(original, refusal, metadata)
-                return self.translated("Create", original, metadata)
             raise self.recorded(original, refusal, metadata) from None
 
     def read(self, request: bytes, metadata: Metadata) -> bytes:
@@ -153,19 +155,19 @@ class Adapter:
         answer = provider.InvokeResponse.FromString(self.upstream("Invoke", request.SerializeToString(), metadata))
         return leftovers.named(name, getattr(answer, "return"))
 
-    def clear_leftover(self, request: Any, refusal: Refusal, metadata: Metadata) -> None:
+    def clear_leftover(self, request: Any, metadata: Metadata) -> None:
         """Remove the container that holds our name if it is ours: left by an `up` that was killed in the middle.
 
         Official behaviour: the name conflict is reported and stays until somebody removes the container by hand.
-        Ours means that it carries the same stack and service labels as the container that is to be made.
-        Raises the refusal, with the way out, when it is somebody else's.
+        Ours means that it carries the same stack and service labels as the container that is to be made; anybody
+        else's stays, and the creation ends in Docker's own message about the conflict.
         """
         name, labels = leftovers.name_of(request.properties), leftovers.labels_of(request.properties)
+        if not name or not leftovers.same_owner(labels, labels):
+            return
         found = self.container_named(name, metadata)
         if found is None or not leftovers.same_owner(labels, found.labels):
-            hint = f"{name} was not made by this stack: remove or rename it (`docker rm -f {name}`) and try again"
-            raise Refusal(refusal.code, f"{refusal.message}\n{hint}", refusal.details)
-        complain(f"removing the container {name} that an interrupted update left behind")
+            return
         read = provider.ReadRequest(id=found.id, urn=request.urn, name=request.name, type=request.type)
         current = provider.ReadResponse.FromString(self.translated("Read", read, metadata))
         delete = provider.DeleteRequest(
@@ -214,15 +216,15 @@ class Adapter:
 
 def for_bridge(kind: str, request: Any) -> Any:
     """Rename a request for the bridge, in place."""
-    renames, second = names.to_bridge(kind), names.SECOND_IDS.get(kind)
     for field in STRUCTS:
         if field in request.DESCRIPTOR.fields_by_name and request.HasField(field):
+            state = field in STATES and bool(getattr(request, "id", ""))
             fields = getattr(request, field).fields
-            names.rename_keys(fields, renames)
-            if second and field in STATES and getattr(request, "id", "") and fields:
-                fields[second].string_value = request.id
+            if state and fields and "id" not in fields and kind in names.SECOND_IDS:
+                fields["id"].string_value = request.id
+            rename_properties(fields, names.to_bridge(kind, state=state))
     if "ignoreChanges" in request.DESCRIPTOR.fields_by_name:
-        paths = names.rename_paths(request.ignoreChanges, renames)
+        paths = names.rename_paths(request.ignoreChanges, names.to_bridge(kind))
         del request.ignoreChanges[:]
         request.ignoreChanges.extend(paths)
     request.urn = names.bridge_urn(request.urn)
@@ -231,27 +233,28 @@ def for_bridge(kind: str, request: Any) -> Any:
     return request
 
 
+def rename_properties(fields: Any, renames: Mapping[str, str]) -> None:
+    """Rename the properties of one resource and what its raw-state delta says of them, in place."""
+    names.rename_delta(fields, renames)
+    names.rename_keys(fields, renames)
+
+
 def for_engine(kind: str, response: Any) -> None:
     """Rename an answer for the engine, in place."""
-    renames, second = names.to_official(kind), names.SECOND_IDS.get(kind)
+    renames = names.to_official(kind)
     for field in STRUCTS:
         if field in response.DESCRIPTOR.fields_by_name and response.HasField(field):
-            fields = getattr(response, field).fields
-            names.rename_keys(fields, renames)
-            if second and second in fields:
-                del fields[second]
+            rename_properties(getattr(response, field).fields, renames)
     for failure in getattr(response, "failures", ()):
         failure.property = names.rename_path(failure.property, renames)
     if isinstance(response, provider.DiffResponse):
         for field in ("replaces", "diffs", "stables"):
-            paths = names.rename_paths(getattr(response, field), renames, second)
+            paths = names.rename_paths(getattr(response, field), renames)
             del getattr(response, field)[:]
             getattr(response, field).extend(paths)
         for path in list(response.detailedDiff):
             new = names.rename_path(path, renames)
-            if names.root_of(path) == second:
-                del response.detailedDiff[path]
-            elif new != path:
+            if new != path:
                 response.detailedDiff[new].CopyFrom(response.detailedDiff[path])
                 del response.detailedDiff[path]
 
@@ -260,10 +263,10 @@ def finish_diff(kind: str, response: Any, olds: dict[str, Any]) -> None:
     """What the official plugin answers to `Diff` beyond the bridge: delete first; and replace what never finished."""
     if kind == names.CONTAINER and leftovers.is_unfinished(olds):
         response.changes = provider.DiffResponse.DIFF_SOME
-        response.diffs.append(leftovers.FINISHED)
-        response.replaces.append(leftovers.FINISHED)
+        response.diffs.append("id")
+        response.replaces.append("id")
         response.hasDetailedDiff = True
-        response.detailedDiff[leftovers.FINISHED].kind = provider.PropertyDiff.UPDATE_REPLACE
+        response.detailedDiff["id"].kind = provider.PropertyDiff.UPDATE_REPLACE
     if kind in names.DELETE_BEFORE_REPLACE:
         response.deleteBeforeReplace = True
 
@@ -278,8 +281,7 @@ def with_official_details(kind: str, refusal: Refusal) -> Refusal:
                 failed = provider.ErrorResourceInitFailed()
                 if packed.Unpack(failed):
                     for fields in (failed.properties.fields, failed.inputs.fields):
-                        names.rename_keys(fields, names.to_official(kind))
-                        fields.pop(names.SECOND_IDS.get(kind, ""), None)
+                        rename_properties(fields, names.to_official(kind))
                     packed.Pack(failed)
             value = message.SerializeToString()
         details.append((key, value))
@@ -294,7 +296,32 @@ def as_details(message: str, detail: Any) -> bytes:
     return serialized
 
 
-def main(bridge: Child, terraform_provider: str) -> None:
-    """Serve until the engine is gone."""
-    adapter = Adapter(bridge, terraform_provider)
-    serve(adapter.find, bridge.stop)
+class Relay:
+    """The engine as the bridge sees it: what it logs arrives under the official names, and errors not twice."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address, options=OPTIONS)
+
+    def find(self, method: str) -> Method | None:
+        """The method table of the engine's service."""
+        return lambda request, metadata: self.forward(method, request, metadata)
+
+    def forward(self, method: str, request: bytes, metadata: Metadata) -> bytes:
+        """One call of the engine by the bridge."""
+        if method == "Log":
+            message = engine.LogRequest.FromString(request)
+            if message.severity == engine.ERROR:  # the bridge returns the same words as the call's error
+                return b""
+            message.urn = names.official_urn(message.urn)
+            request = message.SerializeToString()
+        try:
+            answer: bytes = self.channel.unary_unary(f"/{ENGINE}/{method}")(request, metadata=tuple(metadata))
+        except grpc.RpcError as error:
+            raise Refusal(error.code(), error.details() or "") from None
+        return answer
+
+
+def main(bridge: Child, terraform_provider: str, engine_address: str, reserved: socket.socket) -> None:
+    """Serve the engine, and the bridge on the `reserved` port, until the engine is gone."""
+    tables = {ENGINE: Relay(engine_address).find}
+    serve(tables, bridge.stop, reserved, lambda: tables.update({SERVICE: Adapter(bridge, terraform_provider).find}))

@@ -5,13 +5,14 @@ Plain functions over protobuf `Struct`s of the provider protocol; no calls.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-# A container that was read once has this output, empty or not; a half-made one is recorded without it.
-FINISHED = "networkDatas"
+# The mark of a half-made container: a key in the bridge's own notes about a state, which every plugin reads leniently.
+META, UNFINISHED = "__meta", "private_llm_unfinished"
 OWNER_LABELS = ("private-llm.stack", "private-llm.service")
 SECRET_MARK = "4dabf18193072939515e22adb298388d"
 # Messages of the Terraform provider for what it does after the container exists.
@@ -52,14 +53,22 @@ def made_by_this_call(message: str, wanted: Mapping[str, str], found: Mapping[st
 
 
 def is_unfinished(state: Mapping[str, Any]) -> bool:
-    """True when a recorded container was never read after its creation, so it failed half-way."""
-    return FINISHED not in state
+    """True when a recorded container was marked by `mark_unfinished` and not made anew since."""
+    return META in state and UNFINISHED in notes(state)
 
 
 def mark_unfinished(state: MutableMapping[str, Any]) -> None:
-    """Record a container as half-made."""
-    if FINISHED in state:
-        del state[FINISHED]
+    """Record a container as half-made, so that the next difference replaces it."""
+    state[META].string_value = json.dumps({**(notes(state) if META in state else {}), UNFINISHED: "1"})
+
+
+def notes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The bridge's notes about a state; empty when they are not there or not readable."""
+    try:
+        found = json.loads(state[META].string_value)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def revealed(value: Any) -> Any:

@@ -23,7 +23,7 @@ PROPERTIES: Mapping[str, Mapping[str, str]] = {
     CONTAINER: {"command": "commands", "networksAdvanced": "networksAdvanceds"},
     "pulumi:providers:docker": {"registryAuth": "registryAuths"},
 }
-# The bridge shows Terraform's `id` a second time under these names; the official plugin has only Pulumi's own id.
+# Terraform's own `id` among the outputs: the official plugin calls it `id`, the bridge by these names.
 SECOND_IDS = {
     CONTAINER: "containerId",
     "docker:index/buildxBuilder:BuildxBuilder": "buildxBuilderId",
@@ -36,6 +36,8 @@ SECOND_IDS = {
     "docker:index/tag:Tag": "tagId",
     "docker:index/volume:Volume": "volumeId",
 }
+PLAIN_NAMES = frozenset({"id", *(official for renames in PROPERTIES.values() for official in renames)})
+DELTA = "__pulumi_raw_state_delta"
 # The official plugin marks these; the bridge's default would be to create the replacement first.
 DELETE_BEFORE_REPLACE = frozenset({CONTAINER})
 
@@ -51,21 +53,37 @@ def type_of(urn: str) -> str:
 
 def bridge_urn(urn: str) -> str:
     """The URN as the bridge has to see it: the resource's own type renamed, its parents' types left alone."""
+    return renamed_urn(urn, TYPES)
+
+
+def official_urn(urn: str) -> str:
+    """The URN of the program behind one that the bridge mentions."""
+    return renamed_urn(urn, {bridge: official for official, bridge in TYPES.items()})
+
+
+def renamed_urn(urn: str, types: Mapping[str, str]) -> str:
+    """A URN with the resource's own type renamed."""
     parts = urn.split("::")
     if len(parts) > 3:
         *parents, own = parts[2].split("$")
-        parts[2] = "$".join([*parents, TYPES.get(own, own)])
+        parts[2] = "$".join([*parents, types.get(own, own)])
     return "::".join(parts)
 
 
-def to_bridge(kind: str) -> Mapping[str, str]:
-    """Property names of a resource type, official -> bridge."""
-    return PROPERTIES.get(kind, {})
+def to_bridge(kind: str, *, state: bool = True) -> Mapping[str, str]:
+    """Property names of a resource type, official -> bridge; with the `id` that only states have, or without."""
+    second = {"id": SECOND_IDS[kind]} if state and kind in SECOND_IDS else {}
+    return {**PROPERTIES.get(kind, {}), **second}
 
 
 def to_official(kind: str) -> Mapping[str, str]:
     """Property names of a resource type, bridge -> official."""
     return {bridge: official for official, bridge in to_bridge(kind).items()}
+
+
+def terraform_name(official: str) -> str:
+    """The Terraform attribute behind an official property name: `networksAdvanced` -> `networks_advanced`."""
+    return re.sub(r"[A-Z]", lambda capital: "_" + capital.group().lower(), official)
 
 
 def rename_keys(fields: MutableMapping[str, Any], names: Mapping[str, str]) -> None:
@@ -80,6 +98,28 @@ def rename_keys(fields: MutableMapping[str, Any], names: Mapping[str, str]) -> N
             del fields[old]
 
 
+def rename_delta(state: MutableMapping[str, Any], names: Mapping[str, str]) -> None:
+    """Rename inside a state's raw-state delta, which says by property name how Terraform's state differs from ours.
+
+    Both plugins stop with a data integrity error when the delta does not fit the properties beside it. Call it before
+    the properties themselves are renamed. A name that Terraform's does not follow from stands under `renamed`.
+    """
+    if DELTA not in state or "obj" not in state[DELTA].struct_value.fields:
+        return
+    delta = state[DELTA].struct_value.fields["obj"].struct_value.fields
+    if "ps" in delta:
+        rename_keys(delta["ps"].struct_value.fields, names)
+    officials = set(PLAIN_NAMES)
+    for old, new in names.items():
+        if new in officials:
+            if "renamed" in delta and old in delta["renamed"].struct_value.fields:
+                del delta["renamed"].struct_value.fields[old]
+        elif old in state:
+            delta["renamed"].struct_value.fields[new].string_value = terraform_name(old)
+    if "renamed" in delta and not delta["renamed"].struct_value.fields:
+        del delta["renamed"]
+
+
 def rename_path(path: str, names: Mapping[str, str]) -> str:
     """Rename the root of a property path: `commands[0]` -> `command[0]`, `networksAdvanceds[1].name` and so on."""
     match = re.match(r'^(\["(?P<quoted>[^"]+)"\]|(?P<plain>[^.\[]+))(?P<rest>.*)$', path, re.DOTALL)
@@ -89,14 +129,9 @@ def rename_path(path: str, names: Mapping[str, str]) -> str:
     return names[root] + match["rest"] if root in names else path
 
 
-def rename_paths(paths: Iterable[str], names: Mapping[str, str], hidden: str | None = None) -> list[str]:
-    """Rename many paths, leaving out the property `hidden`."""
-    return [rename_path(path, names) for path in paths if hidden is None or root_of(path) != hidden]
-
-
-def root_of(path: str) -> str:
-    """The first name of a property path."""
-    return re.split(r"[.\[]", path, maxsplit=1)[0]
+def rename_paths(paths: Iterable[str], names: Mapping[str, str]) -> list[str]:
+    """Rename the roots of many paths."""
+    return [rename_path(path, names) for path in paths]
 
 
 def rename_variables(variables: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:

@@ -12,13 +12,15 @@ def start(folder: Path) -> None:
     for program in programs:
         if not program.is_file():
             sys.exit(f"the docker plugin is not complete: {program} is missing; run `make up` again")
-    bridge = child.start([str(programs[0]), *sys.argv[1:]])
+    engine = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+    reserved = child.reserve_port()
+    bridge = child.start([str(programs[0]), f"127.0.0.1:{reserved.getsockname()[1]}"])
     try:
         from offline.plugins.docker_adapter import main
     except ImportError as missing:
         bridge.stop()
         sys.exit(f"the docker plugin cannot start: {missing}; run `make up` again")
-    main(bridge, str(programs[1]))
+    main(bridge, str(programs[1]), engine, reserved)
 
 
 if __name__ == "__main__":

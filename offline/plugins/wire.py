@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -12,12 +12,13 @@ from typing import Any
 
 import grpc
 
-SERVICE = "pulumirpc.ResourceProvider"
+SERVICE, ENGINE = "pulumirpc.ResourceProvider", "pulumirpc.Engine"
 LARGEST_MESSAGE = 400 * 1024 * 1024
 OPTIONS = [("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.max_send_message_length", LARGEST_MESSAGE)]
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Method = Callable[[bytes, Metadata], bytes]
+Find = Callable[[str], Method | None]
 
 
 class Refusal(Exception):
@@ -33,12 +34,13 @@ class Refusal(Exception):
 class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
     """Looks a method up by its last name; what is not in the table is UNIMPLEMENTED, which the engine copes with."""
 
-    def __init__(self, find: Callable[[str], Method | None]) -> None:
-        self.find = find
+    def __init__(self, tables: Mapping[str, Find]) -> None:
+        self.tables = tables
 
     def service(self, call: Any) -> Any:
         """grpc's hook: the handler of one call, or None."""
-        method = self.find(call.method.rsplit("/", 1)[-1])
+        _, service, name = call.method.split("/")
+        method = self.tables[service](name) if service in self.tables else None
         return None if method is None else grpc.unary_unary_rpc_method_handler(answering(method))
 
 
@@ -64,15 +66,24 @@ def forwardable(metadata: Metadata) -> Metadata:
     return [(key, value) for key, value in metadata if not key.startswith(own)]
 
 
-def serve(find: Callable[[str], Method | None], stop: Callable[[], None]) -> None:
-    """Serve until the engine goes away; print the port, which is how the engine finds us. Calls `stop` at the end."""
+def serve(
+    tables: Mapping[str, Find],
+    stop: Callable[[], None],
+    reserved: socket.socket | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve method tables by service name until the engine goes away; call `stop` at the end.
+
+    Printing the port is how the engine finds us: it is printed when `ready` has returned. `reserved` is a socket that
+    holds the port to serve on.
+    """
     server = grpc.server(futures.ThreadPoolExecutor(64), options=OPTIONS)
-    server.add_generic_rpc_handlers((_Table(find),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_generic_rpc_handlers((_Table(tables),))
+    port = server.add_insecure_port(f"127.0.0.1:{reserved.getsockname()[1] if reserved else 0}")
     server.start()
+    ready()
     print(port, flush=True)
     ending = threading.Event()
-    # The engine gives each plugin a process group of its own, so a Ctrl-C of the terminal does not arrive here.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ending.set())
     watch_parent(ending)
@@ -96,13 +107,3 @@ def watch_parent(ending: threading.Event) -> None:
 def engine_address(arguments: Sequence[str]) -> str:
     """The engine's own gRPC address: the first argument that is not an option; empty when started by hand."""
     return next((argument for argument in arguments if not argument.startswith("-")), "")
-
-
-def find_in(table: Mapping[str, Method]) -> Callable[[str], Method | None]:
-    """The look-up of a plain method table."""
-    return table.get
-
-
-def complain(message: str) -> None:
-    """One line on standard error: the engine shows it beside the resource or in its diagnostics."""
-    print(message, file=sys.stderr, flush=True)
