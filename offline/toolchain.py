@@ -119,7 +119,7 @@ def put_script(target: Path, text: str) -> None:
 
 
 def ensure_plugins(cache: Path, say: Say, python: Path | None = None) -> None:
-    """Put the stand-ins for the docker, command and tailscale plugins into `<cache>/pulumi/plugins`; quick when there.
+    """Put the stand-ins for the docker and command plugins into `<cache>/pulumi/plugins`; quick when there.
 
     `python` is the interpreter that will run them (it needs the `pulumi` package); the running one when not given.
     Official plugins of the same versions are left alone. Raises OfflineError.
@@ -141,5 +141,9 @@ def stand_ins(programs: Mapping[str, Path]) -> tuple[Plugin, ...]:
         Plugin(
             name="docker", version="5.2.0", runs="run_docker", programs=programs,
             modules=("child", "docker_adapter", "docker_leftovers", "docker_names", "protocol", "wire"),
+        ),
+        Plugin(
+            name="command", version="1.2.1", runs="command",
+            modules=("command_rules", "command_runs", "protocol", "values", "wire"),
         ),
     )
