@@ -56,7 +56,11 @@ PARTS: dict[str, Part] = {
     "python": Part(python.interpreter),
     "ollama": Part(ollama.fill, alone=True),
     "gateway-builder": Part(
-        gateway.fill, SOURCE / "images/gateway/go.mod", SOURCE / "images/gateway/go.sum", extra=gateway_imports
+        gateway.fill,
+        SOURCE / "images/gateway/go.mod",
+        SOURCE / "images/gateway/go.sum",
+        extra=gateway_imports,
+        alone=True,
     ),
     "prometheus": Part(packaged.prometheus),
     "node-exporter": Part(packaged.node_exporter),
