@@ -142,7 +142,7 @@ func TestWhoeverIsRevokedIsOutAndNobodyElse(t *testing.T) {
 		t.Errorf("the other consumer got %d", status)
 	}
 	eventually(t, time.Second, "the cut counts as revoked", func() bool {
-		return g.metric("gateway_stream_cut_total", `consumer="leaver"`, `by="revoked"`) == 1
+		return g.counted("gateway_stream_cut_total", `consumer="leaver"`, `by="revoked"`) == 1
 	})
 	ended := make(chan struct{})
 	go func() {

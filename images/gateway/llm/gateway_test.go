@@ -53,7 +53,7 @@ func TestUsageIsAskedForAndTakenOutAgain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tokens := func(kind string) float64 {
-				return g.metric("gen_ai_client_token_usage_sum", `consumer="counted"`, `token_type="`+kind+`"`)
+				return g.counted("gen_ai_client_token_usage_sum", `consumer="counted"`, `token_type="`+kind+`"`)
 			}
 			in, out := tokens("input"), tokens("output")
 			status, text, _ := g.ask("POST", chat, keyOf("counted"), c.body)
@@ -66,10 +66,10 @@ func TestUsageIsAskedForAndTakenOutAgain(t *testing.T) {
 			eventually(t, time.Second, "token metrics", func() bool { return tokens("input") == in+7 && tokens("output") == out+2 })
 		})
 	}
-	if n := g.metric("gen_ai_server_time_to_first_token_seconds_count", `consumer="counted"`, `model="chat-one"`, `operation="chat"`); n != 4 {
+	if n := g.counted("gen_ai_server_time_to_first_token_seconds_count", `consumer="counted"`, `model="chat-one"`, `operation="chat"`); n != 4 {
 		t.Errorf("first token times: %v", n)
 	}
-	if n := g.metric("gateway_stream_cut_total", `consumer="counted"`); n != 0 {
+	if n := g.counted("gateway_stream_cut_total", `consumer="counted"`); n != 0 {
 		t.Errorf("%v whole streams count as cut", n)
 	}
 	status, text, _ := g.ask("POST", "/ollama/api/chat", keyOf("counted"), `{"model":"chat-one"}`)
@@ -77,14 +77,14 @@ func TestUsageIsAskedForAndTakenOutAgain(t *testing.T) {
 		t.Errorf("native stream: %d %q", status, text)
 	}
 	eventually(t, time.Second, "native token metrics", func() bool {
-		return g.metric("gen_ai_client_token_usage_sum", `consumer="counted"`, `token_type="input"`) == 4*7+11
+		return g.counted("gen_ai_client_token_usage_sum", `consumer="counted"`, `token_type="input"`) == 4*7+11
 	})
 }
 
 func TestACutStreamIsCounted(t *testing.T) {
 	e := newEngine(t)
 	g := startGateway(t, e.dial(), true, spec("cutter", nil))
-	cuts := func() float64 { return g.metric("gateway_stream_cut_total", `consumer="cutter"`, `by="engine"`) }
+	cuts := func() float64 { return g.counted("gateway_stream_cut_total", `consumer="cutter"`, `by="engine"`) }
 	res := g.send("POST", chat, keyOf("cutter"), `{"model":"default","stream":true,"case":"cut"}`)
 	raw, err := io.ReadAll(res.Body)
 	res.Body.Close()
@@ -183,7 +183,7 @@ func TestAnEngineThatIsGoneIsAnErrorInOpenAIsShape(t *testing.T) {
 		t.Errorf("%d %s", status, text)
 	}
 	eventually(t, time.Second, "the 502 is counted", func() bool {
-		return g.metric("gateway_llm_requests_total", `consumer="unlucky"`, `status="502"`) == 1
+		return g.counted("gateway_llm_requests_total", `consumer="unlucky"`, `status="502"`) == 1
 	})
 }
 
@@ -212,7 +212,7 @@ func TestAClientThatLeavesStopsTheEngine(t *testing.T) {
 		}
 	}
 	eventually(t, time.Second, "both count as cut by the client", func() bool {
-		return g.metric("gateway_stream_cut_total", `consumer="impatient"`, `by="client"`) == 2
+		return g.counted("gateway_stream_cut_total", `consumer="impatient"`, `by="client"`) == 2
 	})
 	if n := g.metric("gateway_llm_requests_in_flight", `model="chat-one"`); n != 0 {
 		t.Errorf("%v requests still in flight", n)

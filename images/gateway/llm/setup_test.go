@@ -1,7 +1,6 @@
 package llm
 
 import (
-	"bufio"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -183,6 +182,7 @@ type gateway struct {
 	inner     string // base URL of the listener for us
 	consumers string // path of the consumers file
 	accessLog string
+	before    string // the metrics at its start
 }
 
 func freeAddress(t testing.TB) string {
@@ -219,6 +219,7 @@ func startGateway(t testing.TB, dial string, tapped bool, entries ...map[string]
 			t.Error(err)
 		}
 	})
+	g.before = g.scrape()
 	return g
 }
 
@@ -327,29 +328,41 @@ func errorOf(t *testing.T, text string) (code, message string) {
 	return *answer.Error.Code, answer.Error.Message
 }
 
-// metric reads one sample from /metrics; 0 when it is not there.
+// metric reads the sum of the samples of a name that have all these labels.
 func (g *gateway) metric(name string, labels ...string) float64 {
+	g.t.Helper()
+	return sumOf(g.scrape(), name, labels)
+}
+
+// counted is how much a metric grew since this gateway started: metrics outlive it.
+func (g *gateway) counted(name string, labels ...string) float64 {
+	g.t.Helper()
+	return g.metric(name, labels...) - sumOf(g.before, name, labels)
+}
+
+func (g *gateway) scrape() string {
 	g.t.Helper()
 	res, err := http.Get(g.inner + "/metrics")
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	defer res.Body.Close()
+	raw, _ := io.ReadAll(res.Body)
+	return string(raw)
+}
+
+func sumOf(text, name string, labels []string) float64 {
 	sum := 0.0
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		line := lines.Text()
-		if series, value, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(series, name+"{") || strings.HasPrefix(line, name+" ") {
-			if !ok {
-				series, value, _ = strings.Cut(line, " ")
-			}
-			match := true
-			for _, label := range labels {
-				match = match && strings.Contains(series, label)
-			}
-			if match {
-				number, _ := strconv.ParseFloat(value, 64)
-				sum += number
-			}
+	for line := range strings.Lines(text) {
+		at := strings.LastIndexByte(line, ' ')
+		series := line[:max(at, 0)]
+		match := series == name || strings.HasPrefix(series, name+"{")
+		for _, label := range labels {
+			match = match && strings.Contains(series, label)
+		}
+		if match {
+			number, _ := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
+			sum += number
 		}
 	}
 	return sum
