@@ -99,13 +99,19 @@ def content_id(lock: Mapping[str, Any]) -> str:
     return hashlib.sha256(source + json.dumps(lock, sort_keys=True).encode()).hexdigest()
 
 
+def shares_loopback(docker_host: str | None) -> bool:
+    """True when the engine's loopback addresses are this machine's, so that asking them here tells something."""
+    return (docker_host or os.environ.get("DOCKER_HOST") or "unix://").startswith("unix://")
+
+
 def is_serving(docker: Docker, content: str) -> bool:
     """True when the mirror's container runs with this content, and the published address answers with it too."""
     form = f'{{{{.State.Running}}}} {{{{index .Config.Labels "{LABEL}.content"}}}} {{{{len .HostConfig.PortBindings}}}}'
     found = docker.run("container", "inspect", "--format", form, NAME, check=False)
     if found.returncode or not found.stdout.decode().startswith(f"true {content} "):
         return False
-    return found.stdout.split()[2] != b"0" or answers(content)
+    published = found.stdout.split()[2] != b"0"
+    return published or (shares_loopback(docker.host) and answers(content))
 
 
 def answers(content: str) -> bool:
@@ -248,7 +254,8 @@ def send(docker: Docker, seed: str, entries: Iterator[Entry]) -> None:
 
 def start(docker: Docker, image: str, content: str) -> None:
     """Start the server; where another engine on this machine publishes the same content, without a port of its own."""
-    publish = [] if answers(content) else ["--publish", f"{ADDRESS}:{MODELS_PORT}"]
+    near = shares_loopback(docker.host)
+    publish = [] if near and answers(content) else ["--publish", f"{ADDRESS}:{MODELS_PORT}"]
     settings = {
         "MIRROR_ROOT": "/store",
         "MIRROR_LISTEN": f":{MODELS_PORT}",
@@ -304,7 +311,7 @@ def start(docker: Docker, image: str, content: str) -> None:
         )
         raise OfflineError(f"the local image mirror did not start: {words}{hint}")
     for _ in range(100):
-        if answers(content) or not publish or docker.host:
+        if not publish or not near or answers(content):
             return
         time.sleep(0.1)
     raise OfflineError(f"the local image mirror does not answer at {ADDRESS}; see `docker logs {NAME}`")

@@ -205,6 +205,16 @@ class TestLock:
         assert registry.content_id(lock) == registry.content_id(json.loads(json.dumps(lock)))
         assert registry.content_id(lock) != registry.content_id({**lock, "images": {"base": "b"}})
 
+    @pytest.mark.parametrize(
+        ("host", "near"),
+        [(None, True), ("unix:///run/other.sock", True), ("ssh://user@host", False), ("tcp://10.0.0.1:2376", False)],
+    )
+    def test_only_an_engine_on_this_machine_is_asked_through_loopback(
+        self, host: str | None, near: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        assert registry.shares_loopback(host) is near
+
     def test_a_copy_writes_its_inventory_last(self, tmp_path: Path) -> None:
         (tmp_path / "data").write_text("x")
         entries = list(registry.pack({"a/b/data": tmp_path / "data"}, ["a/b/data"]))
