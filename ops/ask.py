@@ -118,7 +118,8 @@ def stream(pulumi: Pulumi, question: str, model: str, *, echo: bool = True) -> A
             return collect(events(answer.iter_lines(chunk_size=None)), started, echo=echo)
     except requests.exceptions.SSLError as trouble:
         raise OpsError(
-            f"{url} does not show this stack's certificate: {trouble}\nfix: something else listens there (`make status`)?"
+            f"{url} does not show this stack's certificate: {trouble}\n"
+            "fix: something else listens there (`make status`)?"
         ) from trouble
     except requests.exceptions.ConnectionError as trouble:
         raise OpsError(f"nothing answers at {url}\nfix: `make status`; `make up` starts what is stopped") from trouble

@@ -95,7 +95,7 @@ def once(made: Path, make: Callable[[], object], line: str, say: Say) -> None:
 
 
 def on_path(stack: str, say: Say) -> Path | None:
-    """The folder of a CLI on PATH that is new enough and has its language host; a good one is remembered by its stamp."""
+    """The folder of a CLI on PATH that is new enough and has its language host; a good one is remembered."""
     command = shutil.which("pulumi")
     if command is None:
         return None
@@ -112,9 +112,7 @@ def on_path(stack: str, say: Say) -> Path | None:
         [command, "version"], capture_output=True, text=True, timeout=30, check=False
     ).stdout.strip()
     if not new_enough(version, PULUMI):
-        say(
-            f"pulumi {version or '(no version)'} at {command} is not used: {PULUMI} or newer of the same major is needed"
-        )
+        say(f"pulumi {version or '(no version)'} at {command} is not used: {PULUMI} or newer of that major is needed")
         return None
     say(f"pulumi {version.removeprefix('v')}: found at {command}")
     record.remember(stack, checked=stamp)

@@ -83,7 +83,7 @@ def uncovered(certificate: str, hostnames: tuple[str, ...]) -> list[str]:
     constraints = parsed.extensions.get_extension_for_class(x509.NameConstraints).value
     allowed = list(constraints.permitted_subtrees or [])
     names = [entry.value for entry in allowed if isinstance(entry, x509.DNSName)]
-    networks = [entry.value for entry in allowed if isinstance(entry, x509.IPAddress)]
+    networks = [ip_network(str(entry.value)) for entry in allowed if isinstance(entry, x509.IPAddress)]
 
     def covered(host: str) -> bool:
         if is_address(host):

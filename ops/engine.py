@@ -1,4 +1,4 @@
-"""The Docker engine: the one that answers, or installed and started where that is ours to do (root on Debian, Ubuntu)."""
+"""The Docker engine: the one that answers, or installed and started where that is ours to do (root, Debian, Ubuntu)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def apt(*args: str) -> None:
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise OpsError(
-            f"`apt-get {' '.join(args)}` failed:\n{tail}\nfix: mend the package sources, then run the same command again"
+            f"`apt-get {' '.join(args)}` failed:\n{tail}\nfix: mend the package sources, then run this again"
         )
 
 
@@ -150,7 +150,7 @@ def major(version: str) -> int:
 
 
 def close_loopback(docker: DockerCli, version: str, say: Say) -> None:
-    """Before Docker 28 a neighbour on the same network segment reaches ports published on 127.0.0.1: drop those packets.
+    """Before Docker 28 a neighbour on the same network reaches ports published on 127.0.0.1: drop those packets.
 
     Without root it is only said, with the command (preflight says it too, where it can see the rules).
     """
@@ -165,9 +165,9 @@ def close_loopback(docker: DockerCli, version: str, say: Say) -> None:
     command = f"iptables -t raw -I {' '.join(LOOPBACK_RULE)}"
     if added.returncode:
         say(
-            f"warning: Docker {version} lets neighbours reach 127.0.0.1 ports, and `{command}` failed: {added.stderr.strip()}"
+            f"warning: Docker {version} lets neighbours reach 127.0.0.1, and `{command}` failed: {added.stderr.strip()}"
         )
     else:
         say(
-            f"docker {version}: packets from outside to 127.0.0.0/8 are now dropped (`{command}`; Docker 28 does so itself)"
+            f"docker {version}: packets from outside to 127.0.0.0/8 are dropped (`{command}`; Docker 28 does so itself)"
         )

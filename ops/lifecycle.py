@@ -97,7 +97,7 @@ def refuse_orphans(session: Session) -> None:
         return
     if found := settings.volumes(pulumi):
         raise OpsError(
-            f"the state of stack {pulumi.stack} is gone ({pulumi.checkpoint}), but its data is there: {', '.join(found)}\n"
+            f"the state of stack {pulumi.stack} is gone ({pulumi.checkpoint}), its data is there: {', '.join(found)}\n"
             f"fix: put the state folder back, or `make adopt STACK={pulumi.stack}` to go on with that data"
         )
 
@@ -125,7 +125,8 @@ def adopt(request: Request) -> int:
             if "the passphrase of stack" not in str(trouble):
                 raise
             raise OpsError(
-                f"{trouble}\nwith nothing but the volumes left: `make adopt STACK={pulumi.stack} CONFIRM={pulumi.stack}` makes "
+                f"{trouble}\n"
+                f"with nothing but the volumes left: `make adopt STACK={pulumi.stack} CONFIRM={pulumi.stack}` makes "
                 "new keys and passwords (accounts inside the chat keep theirs)"
             ) from trouble
         preflight(session)

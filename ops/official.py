@@ -48,7 +48,7 @@ def expected_digest(checksums: str, name: str) -> str:
 
 
 def install_pulumi(say: Say, releases: str = RELEASES) -> Path:
-    """Downloads, verifies and unpacks the release; returns its folder of programs. A bad checksum is an error, always."""
+    """Downloads, verifies and unpacks the release; returns its programs' folder. A bad checksum is an error, always."""
     name = archive_name(platform.system(), platform.machine())
     say(f"pulumi {PULUMI}: downloading the official release...")
     checksums = fetch(f"{releases}/pulumi-{PULUMI}-checksums.txt").decode()

@@ -63,7 +63,9 @@ def refuse_new(stack: str, needs: list[str], settings: Path) -> OpsError:
     """Why no new passphrase is made."""
     found = "\n".join(f"  - {need}" for need in needs)
     return OpsError(
-        f"the passphrase of stack {stack} is missing ({file(stack)}), and a new one could not open what is there:\n{found}\n"
+        f"the passphrase of stack {stack} is missing ({file(stack)}), and a new one could not open what is there:\n"
+        f"{found}\n"
         f"fix: put the old passphrase back into {file(stack)} (and {settings.name} with its encryptionsalt)\n"
-        f"if it is gone for good: `make destroy STACK={stack} DATA=delete` where it still works, else remove what is listed"
+        "if it is gone for good: "
+        f"`make destroy STACK={stack} DATA=delete` where it still works, or remove what is listed"
     )

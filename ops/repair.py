@@ -85,7 +85,7 @@ def is_pulumi(pid: int) -> bool:
 
 
 def drop_pending(pulumi: Pulumi, deployment: dict[str, Any], say: Say) -> dict[str, Any]:
-    """Forgets operations that an interrupted run never finished; what they left on the host is removed by `leftovers`."""
+    """Forgets operations that an interrupted run never finished; `leftovers` removes what they left on the host."""
     pending = deployment.get("pending_operations") or []
     if not pending:
         return deployment
@@ -105,7 +105,7 @@ def known_ids(deployment: Mapping[str, Any]) -> set[str]:
 
 
 def leftovers(pulumi: Pulumi, deployment: Mapping[str, Any], say: Say) -> None:
-    """Removes this stack's containers and networks that the state does not know: they hold no data, but their names clash."""
+    """Removes this stack's containers and networks that the state does not know; they hold no data."""
     docker, known = pulumi.tools.docker, known_ids(deployment)
     label = f"label={STACK_LABEL}={pulumi.stack}"
     containers = docker.run(["ps", "-aq", "--no-trunc", "--filter", label]).split()

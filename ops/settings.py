@@ -50,8 +50,8 @@ def read(path: Path) -> Settings:
         known = sorted(file.name.split(".")[1] for file in path.parent.glob("Pulumi.*.yaml"))
         raise OpsError(
             f"there is no {path.name}: a stack is configured in a file of its own\n"
-            f"fix: use one that is there (STACK={', STACK='.join(known) or '…'}), or copy Pulumi.dev.yaml to {path.name} "
-            "without its encryptionsalt and secure values"
+            f"fix: use one that is there (STACK={', STACK='.join(known) or '…'}), "
+            f"or copy Pulumi.dev.yaml to {path.name} without its encryptionsalt and secure values"
         )
     try:
         data = yaml.safe_load(path.read_text()) or {}
@@ -104,6 +104,16 @@ def api_key() -> str:
     return f"sk-{secrets.token_urlsafe(32)}"
 
 
+class Blocks(yaml.SafeDumper):
+    """Writes texts of several lines as blocks, as Pulumi does."""
+
+
+Blocks.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
 def restore(tree: str, lost: Mapping[str, Any], salt: str) -> str:
     """The tree's file with salt and secrets put back, its comments kept."""
     lines = tree.splitlines()
@@ -116,11 +126,7 @@ def restore(tree: str, lost: Mapping[str, Any], salt: str) -> str:
         (line for line in lines[start + 1 :] if re.match(r"\s+\S", line) and not line.lstrip().startswith("#")), "  x"
     )
     indent = inner[: len(inner) - len(inner.lstrip())]
-    block = (
-        [indent + line for line in yaml.safe_dump(dict(lost), sort_keys=True, width=10_000).splitlines()]
-        if lost
-        else []
-    )
+    block = [indent + line for line in yaml.dump(dict(lost), Dumper=Blocks, width=10_000).splitlines()] if lost else []
     return "\n".join([*lines[: start + 1], *block, *lines[start + 1 :], f"{SALT}: {salt}"]) + "\n"
 
 
@@ -172,9 +178,7 @@ def ensure_passphrase(pulumi: Pulumi, say: Say, *, renew: bool = False) -> None:
         needs += [f"data volume: {name}" for name in volumes(pulumi)]
     if needs:
         raise passphrase.refuse_new(pulumi.stack, needs, pulumi.file)
-    say(
-        f"passphrase: made a new one in {passphrase.generate(pulumi.stack)} (keep a copy elsewhere: it opens the secrets)"
-    )
+    say(f"passphrase: new, in {passphrase.generate(pulumi.stack)} (keep a copy elsewhere: it opens the secrets)")
 
 
 def ensure(pulumi: Pulumi, configured: Platform, say: Say, *, renew: bool = False) -> None:
@@ -220,9 +224,9 @@ def ensure_ca(pulumi: Pulumi, configured: Platform, have: set[str], say: Say) ->
         certificate = str(read(pulumi.file).config[CA_CERTIFICATE])
         if outside := ca.uncovered(certificate, hostnames):
             raise OpsError(
-                f"{pulumi.file.name}: gateway.hostnames has {', '.join(outside)}, which this stack's certificate authority "
-                "may not vouch for (it was made for other names)\n"
-                f"fix: `make ca-renew STACK={pulumi.stack}` makes a new one; clients that trust the old one need the new one"
+                f"{pulumi.file.name}: gateway.hostnames has {', '.join(outside)}, which this stack's certificate "
+                "authority may not vouch for (it was made for other names)\n"
+                f"fix: `make ca-renew STACK={pulumi.stack}` makes a new one, which clients then have to trust"
             )
         return
     renew_ca(pulumi, configured, say)
@@ -236,7 +240,7 @@ def renew_ca(pulumi: Pulumi, configured: Platform, say: Say) -> None:
     put(pulumi, CA_CERTIFICATE, certificate, secret=False)
     keep_copy(pulumi)
     say(
-        f"certificate authority: made for {', '.join(hostnames)} and this machine, until {ca.expires(certificate):%Y-%m-%d}"
+        f"certificate authority: for {', '.join(hostnames)} and this machine until {ca.expires(certificate):%Y-%m-%d}"
     )
 
 

@@ -6,7 +6,6 @@ Standard library only; it runs on the system's Python, as `python3 -m ops.venv r
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -58,7 +57,7 @@ def ensure(lock: str) -> Path:
 
 def _point(folder: Path) -> Path:
     link = paths.VENV
-    if link.is_symlink() and Path(os.readlink(link)) == folder:
+    if link.is_symlink() and link.readlink() == folder:
         return folder
     if link.exists() and not link.is_symlink():
         sys.exit(f"{link} is not the link that `make` keeps there; move it away and run the same command again")
