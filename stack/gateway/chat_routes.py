@@ -91,7 +91,15 @@ DATA: Final = [
     "/api/v1/images/config",
 ]
 
-# What the application asks for at start; it is told `none` rather than refused, or its pages would show errors.
+# Lists that its pages ask for at every start. Reading them is harmless and refusing shows as errors; making or changing
+# what is in them would run code on the server, and stays refused.
+LISTS: Final = [
+    *(f"/api/v1/{kind}/{end}" for kind in ("tools", "functions", "skills") for end in ("", "list")),
+    "/api/v1/terminals/",
+    "/api/events",
+    "/api/events/webhooks",
+]
+
 SOCKET: Final = "/ws/*"
 
 
@@ -108,7 +116,7 @@ def render(settings: model.Gateway, upstream: str) -> list[Route]:
             handle=[_proxy(upstream, upgrade=True)],
             terminal=True,
         ),
-        Route(match=[Match(method=["GET", "HEAD"], path=PAGES)], handle=[_proxy(upstream)], terminal=True),
+        Route(match=[Match(method=["GET", "HEAD"], path=[*PAGES, *LISTS])], handle=[_proxy(upstream)], terminal=True),
         Route(match=[Match(method=ALL_METHODS, path=DATA)], handle=[body, _proxy(upstream)], terminal=True),
     ]
 
