@@ -104,11 +104,14 @@ def build(program: GoProgram, into: Path, cache: Path, say: Say) -> Path:
             out = Path(folder) / program.binary
             (Path(folder) / "go.mod").write_text(go_mod_text(program))
             run_logged(
-                build_command(go, program, out), folder, go_environment(cache, cgo=program.cgo),
-                cache / "logs" / f"build-{program.binary}.log", f"{program.name} {program.shown_version} did not build",
+                build_command(go, program, out),
+                folder,
+                go_environment(cache, cgo=program.cgo),
+                cache / "logs" / f"build-{program.binary}.log",
+                f"{program.name} {program.shown_version} did not build",
             )
             out.chmod(0o755)
-            os.replace(out, target)
+            out.replace(target)
         stamp.write_text(wanted)
         say(f"built {program.name} {program.shown_version} in {time.monotonic() - started:.0f} s")
     return target
@@ -130,8 +133,11 @@ def module_folder(program: GoProgram, cache: Path, say: Say) -> Path:
         with tempfile.TemporaryDirectory(prefix="wrapper-", dir=scratch(cache)) as work:
             (Path(work) / "go.mod").write_text(go_mod_text(program))
             run_logged(
-                [str(go), "mod", "download", f"{program.module}@{program.version}"], work, go_environment(cache),
-                cache / "logs" / f"download-{program.binary}.log", f"the sources of {program.name} did not download",
+                [str(go), "mod", "download", f"{program.module}@{program.version}"],
+                work,
+                go_environment(cache),
+                cache / "logs" / f"download-{program.binary}.log",
+                f"the sources of {program.name} did not download",
             )
     return folder
 
@@ -179,7 +185,11 @@ def go_version(go: str) -> tuple[int, ...]:
     """(major, minor) of a `go` command; (0, 0) when it does not answer."""
     try:
         answer = subprocess.run(
-            [go, "env", "GOVERSION"], capture_output=True, text=True, timeout=20, check=False,
+            [go, "env", "GOVERSION"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
             env={**os.environ, "GOTOOLCHAIN": "local"},
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -193,8 +203,11 @@ def download_go(cache: Path, arch: str, old_go: str | None) -> Path:
     name = f"v0.0.1-go{GO_VERSION}.linux-{arch}"
     if old_go:
         run_logged(
-            [old_go, "mod", "download", f"golang.org/toolchain@{name}"], str(scratch(cache)), go_environment(cache),
-            cache / "logs" / "download-go.log", f"Go {GO_VERSION} did not download",
+            [old_go, "mod", "download", f"golang.org/toolchain@{name}"],
+            str(scratch(cache)),
+            go_environment(cache),
+            cache / "logs" / "download-go.log",
+            f"Go {GO_VERSION} did not download",
         )
         return cache / "go" / "mod" / "cache" / "download" / "golang.org" / "toolchain" / "@v" / f"{name}.zip"
     proxies = [part for part in re.split(r"[,|]", os.environ.get("GOPROXY", "")) if part.startswith("http")]
@@ -207,12 +220,12 @@ def download_go(cache: Path, arch: str, old_go: str | None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     try:
-        with urllib.request.urlopen(f"{proxies[0].rstrip('/')}/golang.org/toolchain/@v/{name}.zip", timeout=120) as got:
-            with part.open("wb") as file:
-                shutil.copyfileobj(got, file)
+        source = f"{proxies[0].rstrip('/')}/golang.org/toolchain/@v/{name}.zip"
+        with urllib.request.urlopen(source, timeout=120) as got, part.open("wb") as file:
+            shutil.copyfileobj(got, file)
     except (OSError, urllib.error.URLError) as error:
         raise OfflineError(f"Go {GO_VERSION} did not download from GOPROXY: {error}") from error
-    os.replace(part, target)
+    part.replace(target)
     return target
 
 
@@ -232,7 +245,7 @@ def unpack_go(archive: Path, arch: str, home: Path) -> None:
         for program in [*(root / "bin").iterdir(), *(root / "pkg" / "tool").rglob("*")]:
             if program.is_file():
                 program.chmod(0o755)
-        os.replace(root, home)
+        root.replace(home)
 
 
 def run_logged(command: list[str], cwd: str, env: Mapping[str, str], log: Path, failure: str) -> None:
@@ -240,7 +253,13 @@ def run_logged(command: list[str], cwd: str, env: Mapping[str, str], log: Path, 
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         done = subprocess.run(
-            command, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+            command,
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
     if done.returncode:
         tail = "\n".join("  " + line for line in log.read_text(errors="replace").strip().splitlines()[-5:])

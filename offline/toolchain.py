@@ -1,8 +1,7 @@
-"""The Pulumi command line, its Python language host and the programs behind the docker plugin, built from Go modules."""
+"""The Pulumi CLI, its Python language host and the programs behind the docker plugin, built from Go modules."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,7 +73,7 @@ here=$(dirname "$(readlink -f "$0")")
 project=$PWD
 while [ "$project" != / ] && [ ! -f "$project/Pulumi.yaml" ]; do project=$(dirname "$project"); done
 venv=$(sed -n "s/[[:space:]]#.*//; s/^[[:space:]]*virtualenv:[[:space:]]*//p" "$project/Pulumi.yaml" 2>/dev/null |
-  head -n 1 | tr -d "\\"'\\r" | sed "s/[[:space:]]*\$//")
+  head -n 1 | tr -d "\\"'\\r" | sed "s/[[:space:]]*\\$//")
 exec "$here/pulumi-language-python-host" ${venv:+"-root=$project" "-virtualenv=$venv"} "$@"
 """
 
@@ -115,7 +114,7 @@ def put_script(target: Path, text: str) -> None:
     part = target.with_suffix(".part")
     part.write_text(text)
     part.chmod(0o755)
-    os.replace(part, target)
+    part.replace(target)
 
 
 def ensure_plugins(cache: Path, say: Say, python: Path | None = None) -> None:
@@ -139,11 +138,16 @@ def stand_ins(programs: Mapping[str, Path]) -> tuple[Plugin, ...]:
     """The plugins that are stood in for; `programs` are the two behind docker."""
     return (
         Plugin(
-            name="docker", version="5.2.0", runs="run_docker", programs=programs,
-            modules=("child", "docker_adapter", "docker_leftovers", "docker_names", "protocol", "wire"),
+            name="docker",
+            version="5.2.0",
+            runs="run_docker",
+            programs=programs,
+            modules=("child", "docker_adapter", "docker_leftovers", "docker_names", "protocol", "values", "wire"),
         ),
         Plugin(
-            name="command", version="1.2.1", runs="command",
+            name="command",
+            version="1.2.1",
+            runs="command",
             modules=("command_rules", "command_runs", "protocol", "values", "wire"),
         ),
     )

@@ -1,5 +1,7 @@
-"""A child process that cannot outlive the plugin, not even when the plugin is killed. Standard library only: it is
-started before the slow imports, so that both start at the same time."""
+"""A child process that cannot outlive the plugin, not even when the plugin is killed.
+
+Standard library only: it is started before the slow imports, so that both start at the same time.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,7 @@ class Child:
 
     def port(self) -> int:
         """The gRPC port that the process prints first; waits for it. Raises RuntimeError when it ended instead."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
+        line = self.process.stdout.readline().strip() if self.process.stdout else b""
         if not line.isdigit():
             raise RuntimeError(f"{self.process.args!r} ended before it served: {line.decode(errors='replace')}")
         return int(line)
@@ -32,6 +33,11 @@ class Child:
         self.watchdog.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for process in (self.process, self.watchdog):
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
 
 
 def start(command: Sequence[str]) -> Child:
@@ -42,7 +48,10 @@ def start(command: Sequence[str]) -> Child:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
     watchdog = subprocess.Popen(
         ["/bin/sh", "-c", 'read -r _; kill -KILL "-$0"', str(process.pid)],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     return Child(process, watchdog)
 

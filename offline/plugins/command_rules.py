@@ -7,8 +7,16 @@ from typing import Any
 
 LOCAL = "command:local:Command"
 FIELDS: Mapping[str, type] = {
-    "create": str, "update": str, "delete": str, "stdin": str, "dir": str, "logging": str,
-    "triggers": list, "interpreter": list, "environment": dict, "addPreviousOutputInEnv": bool,
+    "create": str,
+    "update": str,
+    "delete": str,
+    "stdin": str,
+    "dir": str,
+    "logging": str,
+    "triggers": list,
+    "interpreter": list,
+    "environment": dict,
+    "addPreviousOutputInEnv": bool,
 }
 OFFICIAL_ONLY = ("assetPaths", "archivePaths")
 LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")

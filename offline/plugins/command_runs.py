@@ -35,8 +35,13 @@ class Runner:
         stdin = str(inputs.get("stdin", ""))
         try:
             process = subprocess.Popen(
-                argv(command, inputs), cwd=inputs.get("dir"), env=environment(inputs, previous, os.environ),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                argv(command, inputs),
+                cwd=inputs.get("dir"),
+                env=environment(inputs, previous, os.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
         except OSError as error:
             raise CommandFailed(f"{error}: running {command!r}") from error
@@ -102,7 +107,9 @@ def text(value: Any) -> str:
 def logged_streams(logging: str | None) -> frozenset[str]:
     """Which streams are shown while the command runs; both when nothing is said."""
     return {
-        "stdout": frozenset({"stdout"}), "stderr": frozenset({"stderr"}), "none": frozenset[str](),
+        "stdout": frozenset({"stdout"}),
+        "stderr": frozenset({"stderr"}),
+        "none": frozenset[str](),
     }.get(logging or "stdoutAndStderr", frozenset({"stdout", "stderr"}))
 
 
@@ -132,12 +139,15 @@ def collect(
     ]
     for reader in readers:
         reader.start()
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(stdin.encode())
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(stdin.encode())
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
     process.wait()
     for reader in readers:
         reader.join()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
     return "".join(kept["stdout"]), "".join(kept["stderr"]), "".join(both)

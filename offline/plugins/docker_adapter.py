@@ -1,4 +1,4 @@
-"""The `docker` plugin 5.2.0 where only packages are reachable: Pulumi's Terraform bridge and the real Terraform provider.
+"""The `docker` plugin 5.2.0 from packages: Pulumi's Terraform bridge and the real Terraform provider.
 
 This process stands between the engine and the bridge, renames what the two sides call differently (`docker_names`),
 and fills in what the official plugin does and the bridge does not: the plugin's version, the default host, replacing
@@ -73,7 +73,10 @@ class Adapter:
         if method in ("List", "Construct", "Call"):
             return None
         special = {
-            "Configure": self.configure, "Invoke": self.invoke, "Create": self.create, "Read": self.read,
+            "Configure": self.configure,
+            "Invoke": self.invoke,
+            "Create": self.create,
+            "Read": self.read,
             "Cancel": self.cancel,
         }
         if method in special:
@@ -188,8 +191,12 @@ class Adapter:
             if found is None or not leftovers.made_by_this_call(refusal.message, labels, found.labels):
                 return refusal
             read = provider.ReadRequest(
-                id=found.id, urn=request.urn, name=request.name, type=request.type,
-                properties=request.properties, inputs=request.properties,
+                id=found.id,
+                urn=request.urn,
+                name=request.name,
+                type=request.type,
+                properties=request.properties,
+                inputs=request.properties,
             )
             current = provider.ReadResponse.FromString(self.translated("Read", read, metadata))
             message = refusal.message + self.last_words(found.id, metadata)
@@ -283,8 +290,9 @@ def with_official_details(kind: str, refusal: Refusal) -> Refusal:
                     for fields in (failed.properties.fields, failed.inputs.fields):
                         rename_properties(fields, names.to_official(kind))
                     packed.Pack(failed)
-            value = message.SerializeToString()
-        details.append((key, value))
+            details.append((key, message.SerializeToString()))
+        else:
+            details.append((key, value))
     return Refusal(refusal.code, refusal.message, details)
 
 
@@ -292,7 +300,9 @@ def as_details(message: str, detail: Any) -> bytes:
     """The `google.rpc.Status` that carries a Pulumi error detail."""
     packed = any_pb2.Any()
     packed.Pack(detail)
-    serialized: bytes = status.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message, details=[packed]).SerializeToString()
+    serialized: bytes = status.Status(
+        code=grpc.StatusCode.UNKNOWN.value[0], message=message, details=[packed]
+    ).SerializeToString()
     return serialized
 
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from offline.plugins.values import MARK
+
 # The mark of a half-made container: a key in the bridge's own notes about a state, which every plugin reads leniently.
 META, UNFINISHED = "__meta", "private_llm_unfinished"
 OWNER_LABELS = ("private-llm.stack", "private-llm.service")
-SECRET_MARK = "4dabf18193072939515e22adb298388d"
 # Messages of the Terraform provider for what it does after the container exists.
 AFTER_CREATION = re.compile(
     r"Unable to (start container|upload volume content|connect to network|disconnect the default network"
@@ -73,7 +74,7 @@ def notes(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def revealed(value: Any) -> Any:
     """A protobuf value without Pulumi's wrapper for secrets."""
-    while value.WhichOneof("kind") == "struct_value" and SECRET_MARK in value.struct_value.fields:
+    while value.WhichOneof("kind") == "struct_value" and MARK in value.struct_value.fields:
         value = value.struct_value.fields["value"]
     return value
 

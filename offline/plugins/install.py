@@ -41,14 +41,17 @@ def ensure_installed(plugin: Plugin, plugins: Path, python: Path, cache: Path, s
     if target.is_dir() and (not mark.is_file() or mark.read_text() == wanted):
         return
     plugins.mkdir(parents=True, exist_ok=True)
-    with locked(plugins / f".{plugin.folder}.lock", say, f"the {plugin.name} plugin is being installed; waiting..."):
-        with tempfile.TemporaryDirectory(prefix="plugin-", dir=scratch(cache)) as work:
-            made = Path(work) / "new"
-            write(plugin, made, python)
-            (made / MARK).write_text(wanted)
-            if target.exists():
-                os.replace(target, Path(work) / "old")
-            os.replace(made, target)
+    waiting = f"the {plugin.name} plugin is being installed; waiting..."
+    with (
+        locked(plugins / f".{plugin.folder}.lock", say, waiting),
+        tempfile.TemporaryDirectory(prefix="plugin-", dir=scratch(cache)) as work,
+    ):
+        made = Path(work) / "new"
+        write(plugin, made, python)
+        (made / MARK).write_text(wanted)
+        if target.exists():
+            target.replace(Path(work) / "old")
+        made.replace(target)
     say(f"installed the {plugin.name} {plugin.version} plugin's stand-in")
 
 
@@ -60,7 +63,7 @@ def write(plugin: Plugin, folder: Path, python: Path) -> None:
     for module in ("__init__", plugin.runs, *plugin.modules):
         shutil.copyfile(SOURCES / f"{module}.py", package / f"{module}.py")
     (folder / "lib" / "run.py").write_text(
-        "import runpy\n\n" f'runpy.run_module("offline.plugins.{plugin.runs}", run_name="__main__")\n'
+        f'import runpy\n\nrunpy.run_module("offline.plugins.{plugin.runs}", run_name="__main__")\n'
     )
     for name, path in plugin.programs.items():
         try:
@@ -98,7 +101,9 @@ def fingerprint(plugin: Plugin, python: Path) -> str:
 
 
 def lasting(python: Path | None) -> Path:
-    """An interpreter's path (the running one's by default) with links to its virtual environment followed, so that it
-    stays valid when a checkout goes; the last link is kept, because it is what makes it that environment's."""
+    """An interpreter's path that stays valid when a checkout goes; the running one's by default.
+
+    Links to its virtual environment are followed; the last one is kept, because it makes it that environment's.
+    """
     chosen = python or Path(sys.executable)
     return chosen.parent.resolve() / chosen.name

@@ -16,7 +16,7 @@ def start(folder: Path) -> None:
     reserved = child.reserve_port()
     bridge = child.start([str(programs[0]), f"127.0.0.1:{reserved.getsockname()[1]}"])
     try:
-        from offline.plugins.docker_adapter import main
+        from offline.plugins.docker_adapter import main  # noqa: PLC0415 - the bridge starts meanwhile
     except ImportError as missing:
         bridge.stop()
         sys.exit(f"the docker plugin cannot start: {missing}; run `make up` again")

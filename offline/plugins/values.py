@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 MARK = "4dabf18193072939515e22adb298388d"
-SECRET = "1b47061264138c4ac30d75fd1eb44270"
+IS_SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - the protocol's marker, the same everywhere
 UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
         fields = value.struct_value.fields
-        if MARK in fields and fields[MARK].string_value == SECRET:
+        if MARK in fields and fields[MARK].string_value == IS_SECRET:
             return plain(fields["value"])
         return {key: plain(item) for key, item in fields.items()}
     if kind == "list_value":
@@ -77,7 +77,7 @@ def put(fields: Any, key: str, text: str | None, *, secret: bool) -> None:
     text = UNKNOWN_TEXT if text is None else text
     if secret:
         inner = fields[key].struct_value.fields
-        inner[MARK].string_value = SECRET
+        inner[MARK].string_value = IS_SECRET
         inner["value"].string_value = text
     else:
         fields[key].string_value = text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -38,7 +39,7 @@ class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no typ
         self.tables = tables
 
     def service(self, call: Any) -> Any:
-        """grpc's hook: the handler of one call, or None."""
+        """Grpc's hook: the handler of one call, or None."""
         _, service, name = call.method.split("/")
         method = self.tables[service](name) if service in self.tables else None
         return None if method is None else grpc.unary_unary_rpc_method_handler(answering(method))
@@ -53,7 +54,7 @@ def answering(method: Method) -> Callable[[bytes, Any], bytes]:
         except Refusal as refusal:
             context.set_trailing_metadata(tuple(refusal.details))
             context.abort(refusal.code, refusal.message)
-        except Exception as error:  # a plugin that dies takes the whole update with it: answer instead
+        except Exception as error:  # noqa: BLE001 - a plugin that dies takes the whole update with it: answer instead
             context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
         raise AssertionError("abort does not return")
 
@@ -82,7 +83,8 @@ def serve(
     port = server.add_insecure_port(f"127.0.0.1:{reserved.getsockname()[1] if reserved else 0}")
     server.start()
     ready()
-    print(port, flush=True)
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ending.set())
