@@ -24,7 +24,7 @@ gateway = Gateway(
     env, host, models=models, engine=inference.endpoint, chat=Chat.endpoint if env.platform.chat.enabled else None
 )
 memory = Memory(env, host) if env.platform.uses_memory else None
-chat = Chat(env, host, url=gateway.url, memory=memory) if env.platform.chat.enabled else None
+chat = Chat(env, host, models=models, url=gateway.url, memory=memory) if env.platform.chat.enabled else None
 
 services = [room.service for room in (inference, gateway, memory, chat) if room]
 left_out = []

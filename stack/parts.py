@@ -44,7 +44,7 @@ class Parts:
         if name not in self.images:
             raise MissingPart(
                 f"image `{name}` is not in the lock of this stack's source ({self.source}); "
-                f"it has: {', '.join(sorted(self.images))}. Run `make lock`, or switch the part off in the configuration."
+                f"it has: {', '.join(sorted(self.images))}. Run `make lock`, or switch the part off."
             )
         return self.images[name]
 

@@ -238,7 +238,7 @@ def _sha256(text: str) -> str:
 
 
 def _cpus(value: float) -> str:
-    """As the provider reads it back from Docker (`1.0`, `0.5`, and `10.`); other spellings are replaced on every `up`."""
+    """As the provider reads it back from Docker (`1.0`, `0.5`, `10.`); other spellings are replaced on every `up`."""
     text = f"{value:g}"
     if value != int(value):
         return text

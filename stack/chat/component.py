@@ -11,6 +11,7 @@ from stack.gateway.component import INNER
 from stack.host import networks
 from stack.host.component import Host
 from stack.memory.component import Memory
+from stack.parts import ServedModel
 from stack.service import Service, ServiceArgs
 from stack.shape import Endpoint, Metrics
 
@@ -20,10 +21,14 @@ class Chat(ComponentResource):
 
     endpoint: Endpoint = open_webui.ENDPOINT
 
-    def __init__(self, env: Environment, host: Host, *, url: str, memory: Memory | None) -> None:
+    def __init__(
+        self, env: Environment, host: Host, *, models: tuple[ServedModel, ...], url: str, memory: Memory | None
+    ) -> None:
         super().__init__("llm:chat:Chat", open_webui.NAME, opts=ResourceOptions(parent=host))
         key = env.secrets.keys[CHAT_CONSUMER]
-        plain = open_webui.environment(env.platform, url=url, api=INNER, vectors=memory.endpoint if memory else None)
+        plain = open_webui.environment(
+            env.platform, models=models, url=url, api=INNER, vectors=memory.endpoint if memory else None
+        )
         secret = {
             "WEBUI_SECRET_KEY": env.secrets.webui_secret_key,
             "WEBUI_ADMIN_PASSWORD": env.secrets.admin_password,

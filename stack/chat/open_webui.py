@@ -6,10 +6,12 @@ what is declared. Names: https://docs.openwebui.com/reference/env-configuration
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from stack.config.model import ChatFeatures, Platform, Role
 from stack.config.units import seconds
+from stack.parts import ServedModel
 from stack.shape import Endpoint, Health
 
 NAME: Final = "chat"
@@ -21,9 +23,13 @@ HEALTH: Final = Health(
 )
 
 
-def environment(platform: Platform, *, url: str, api: Endpoint, vectors: Endpoint | None) -> dict[str, str]:
+def environment(
+    platform: Platform, *, models: tuple[ServedModel, ...], url: str, api: Endpoint, vectors: Endpoint | None
+) -> dict[str, str]:
     """The plain part of the environment; keys and passwords are added where they are secret."""
     chat = platform.chat
+    chatting = [model for model in models if model.role is Role.CHAT]
+    default = next(model.name for model in chatting if "default" in (model.name, *model.aliases))
     settings = {
         "ENABLE_PERSISTENT_CONFIG": "False",
         "WEBUI_NAME": chat.title,
@@ -40,8 +46,10 @@ def environment(platform: Platform, *, url: str, api: Endpoint, vectors: Endpoin
         "ENABLE_OLLAMA_API": "False",
         "ENABLE_OPENAI_API": "True",
         "OPENAI_API_BASE_URLS": f"{api.url}/v1",
-        "DEFAULT_MODELS": "default",
-        "TASK_MODEL_EXTERNAL": "default",
+        # Each chat model once, by its own name: neither the embedding models nor the aliases are for choosing.
+        "OPENAI_API_CONFIGS": json.dumps({"0": {"enable": True, "model_ids": [model.name for model in chatting]}}),
+        "DEFAULT_MODELS": default,
+        "TASK_MODEL_EXTERNAL": default,
         # With a single slot on a small box, titles and follow-ups would keep the next question waiting.
         "ENABLE_FOLLOW_UP_GENERATION": "False",
         "ENABLE_TAGS_GENERATION": "False",
@@ -72,6 +80,8 @@ def _closed(features: ChatFeatures) -> dict[str, str]:
         "ENABLE_CODE_INTERPRETER": str(features.code_execution),
         "ENABLE_IMAGE_GENERATION": str(features.image_generation),
         "ENABLE_API_KEYS": str(features.api_keys),
+        # Built-in tools go out with every question unless this is off, and models without tool support refuse them all.
+        "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": {"builtin_tools": features.tools}}),
         "ENABLE_CHANNELS": "False",
         "ENABLE_RAG_LOCAL_WEB_FETCH": "False",
         "ENABLE_GOOGLE_DRIVE_INTEGRATION": "False",

@@ -215,6 +215,8 @@ class ChatFeatures(Strict):
     """Run Python that a model wrote, in the browser."""
     image_generation: bool = False
     """Generate images."""
+    tools: bool = False
+    """Let models use the chat UI's built-in tools; every chat model must then support tools."""
     api_keys: bool = False
     """Let users make API keys of the chat UI itself, beside those of the gateway."""
 

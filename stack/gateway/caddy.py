@@ -158,9 +158,9 @@ class LlmError(Caddy):
     """Ours: an error in OpenAI's shape."""
 
     handler: Literal["llm_error"] = "llm_error"
-    status: int
-    code: str
-    message: str
+    status: int | str
+    code: str | None = None
+    message: str | None = None
 
 
 class Subroute(Caddy):

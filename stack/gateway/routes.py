@@ -33,6 +33,9 @@ AUTHORITY: Final = "private-llm"
 # Seen in the raw request line, before any cleaning: a path that reads differently to us and to an upstream.
 _ODD_PATH: Final = r"^[^?]*(//|\\|;|%2[eEfF5]|%5[cC]|%00|%3[bB]|/\.{1,2}(/|\?|$))"
 
+# An upstream sees its own name: what the client called us has no say behind the gateway.
+UPSTREAM_HOST: Final = "{http.reverse_proxy.upstream.hostport}"
+
 # Longest wait for an answer to begin (a model may have to load and others to finish), and for an upstream to accept.
 FIRST_BYTE: Final = "10m"
 DIAL: Final = "5s"
@@ -243,23 +246,8 @@ def _security_headers() -> Route:
 
 
 def _error_routes() -> list[Route]:
-    """Failures of handlers (an upstream that is gone) in the same shape as every other error."""
-    status = "{http.error.status_code}"
-    return [
-        _route(
-            Match(vars_regexp={status: {"pattern": "^413$"}}),
-            _error(413, "request_too_large", "The request body is larger than this gateway accepts."),
-        ),
-        _route(
-            Match(vars_regexp={status: {"pattern": "^504$"}}),
-            _error(504, "upstream_timeout", "The service behind the gateway did not answer in time."),
-        ),
-        _route(
-            Match(vars_regexp={status: {"pattern": "^4"}}),
-            _error(400, "invalid_request", "The request could not be read."),
-        ),
-        Route(handle=[_error(502, "upstream_unavailable", "The service behind the gateway cannot be reached.")]),
-    ]
+    """Failures of handlers (an upstream that is gone, a body too large) in the same shape as every other error."""
+    return [Route(handle=[caddy.LlmError(status="{http.error.status_code}")])]
 
 
 def _logging() -> caddy.Logging:
@@ -275,7 +263,9 @@ def _proxy(dial: str) -> caddy.ReverseProxy:
     return caddy.ReverseProxy(
         upstreams=[caddy.Upstream(dial=dial)],
         transport=caddy.Transport(dial_timeout=DIAL, response_header_timeout=FIRST_BYTE),
-        headers=caddy.ProxyHeaders(request=caddy.HeaderOps(delete=["Authorization", "Cookie"])),
+        headers=caddy.ProxyHeaders(
+            request=caddy.HeaderOps(delete=["Authorization", "Cookie"], set={"Host": [UPSTREAM_HOST]})
+        ),
     )
 
 
