@@ -1,0 +1,71 @@
+"""Programs that tests run. One that is missing is a skip that names it on a laptop, and a failure in CI."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Final, NoReturn
+
+import pytest
+
+from offline.errors import OfflineError
+from offline.gomod import ensure_go, go_environment
+from ops import paths
+
+GATEWAY: Final = paths.ROOT / "images" / "gateway"
+
+
+def missing(program: str, how: str) -> NoReturn:
+    """Skips the test, or fails it where everything has to be there."""
+    text = f"{program} is missing: {how}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def program(name: str, how: str) -> Path:
+    """Path of an installed program; `how` says where it comes from."""
+    found = shutil.which(name)
+    return Path(found) if found else missing(name, how)
+
+
+def promtool() -> Path:
+    """Prometheus' checker."""
+    return program("promtool", "install Prometheus (Debian: apt-get install prometheus)")
+
+
+@cache
+def caddy() -> Path:
+    """Our own Caddy, built from images/gateway into the cache and kept there by the hash of its sources."""
+    sources = [path for path in GATEWAY.rglob("*") if path.suffix in {".go", ".mod", ".sum"}]
+    digest = hashlib.sha256()
+    for source in sorted(path for path in sources if not path.name.endswith("_test.go")):
+        digest.update(f"\0{source.relative_to(GATEWAY)}\0".encode() + source.read_bytes())
+    built = paths.cache() / "tools" / f"gateway-{digest.hexdigest()[:12]}" / "caddy"
+    if built.exists():
+        return built
+    try:
+        go = ensure_go(paths.cache(), lambda _progress: None)
+    except OfflineError as error:
+        missing("Go", str(error))
+    built.parent.mkdir(parents=True, exist_ok=True)
+    fresh = built.with_name(f"caddy.{os.getpid()}.new")
+    try:
+        done = subprocess.run(
+            # Flags that the compiler sees would make it compile all of Caddy again, after `make gateway-test` has.
+            [go, "build", "-buildvcs=false", "-ldflags=-s -w", "-o", fresh, "."],
+            cwd=GATEWAY,
+            env=go_environment(paths.cache()),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"images/gateway does not build:\n{done.stderr[-3000:]}"
+        fresh.replace(built)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return built
