@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,14 @@ class Part:
     def inputs(self) -> bytes:
         """The code and the files that the image is made from; comments and formatting of the code do not count."""
         module = sys.modules[self.fill.__module__]
-        code = [ast.unparse(ast.parse(Path(path).read_text())) for path in (module.__file__ or "", HERE / "layers.py")]
+        code = [code_of(module.__file__ or ""), code_of(str(HERE / "layers.py"))]
         return b"\0".join([*(text.encode() for text in code), *map(Path.read_bytes, self.files), self.extra().encode()])
+
+
+@cache
+def code_of(path: str) -> str:
+    """A module without its comments and formatting."""
+    return ast.unparse(ast.parse(Path(path).read_text()))
 
 
 def gateway_imports() -> str:

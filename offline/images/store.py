@@ -68,13 +68,18 @@ class Store:
     def tag(self, recipe: Recipe, layers: Sequence[Layer]) -> str:
         """Write the image's configuration and manifest, point its tag to it; return the manifest's digest."""
         config = self.put(canonical(image_config(recipe, layers)))
-        manifest = self.put(canonical(image_manifest(config, self.blob(config).stat().st_size, layers)))
-        repository, tag = recipe.reference.rsplit(":", 1)
-        folder = self.root / "repositories" / repository
+        manifest = canonical(image_manifest(config, self.blob(config).stat().st_size, layers))
+        repository = self.root / "repositories" / recipe.reference.rsplit(":", 1)[0]
         for blob in (config, *(layer.digest for layer in layers)):
-            replace_with(folder / "_layers" / "sha256" / blob[7:] / "link", blob.encode())
-        replace_with(folder / "_manifests" / "revisions" / "sha256" / manifest[7:] / "link", manifest.encode())
-        replace_with(folder / "_manifests" / "tags" / tag / "current" / "link", manifest.encode())
+            replace_with(repository / "_layers" / "sha256" / blob[7:] / "link", blob.encode())
+        return self.tag_manifest(recipe.reference, manifest)
+
+    def tag_manifest(self, reference: str, data: bytes) -> str:
+        """Store a manifest and point `repository:tag` to it; return its digest."""
+        repository, tag = reference.rsplit(":", 1)
+        folder, manifest = self.root / "repositories" / repository / "_manifests", self.put(data)
+        replace_with(folder / "revisions" / "sha256" / manifest[7:] / "link", manifest.encode())
+        replace_with(folder / "tags" / tag / "current" / "link", manifest.encode())
         return manifest
 
     def tagged(self, reference: str) -> str | None:

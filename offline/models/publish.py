@@ -92,8 +92,22 @@ def publish(store: Store, engine: Path, registry: Path, stamp: Path, wanted: str
     missing = [model.name for model in MODELS if not present(store, model)]
     if missing:
         raise OfflineError(f"{', '.join(missing)} did not arrive in {store.folder}; the servers' log: {log}")
+    for model in MODELS:
+        digest = store.tagged(model.reference) or ""
+        store.tag_manifest(model.reference, without_origin(store.blob(digest).read_bytes()))
     replace_with(stamp, wanted.encode())
     say(f"made tiny-chat and tiny-embed in {time.monotonic() - started:.0f} s")
+
+
+def without_origin(manifest: bytes) -> bytes:
+    """A model's manifest without the file names of the machine that made it: the same digest everywhere.
+
+    Keys keep their order: the engine writes a pulled manifest anew, and what it writes must have this digest.
+    """
+    content = json.loads(manifest)
+    for layer in content["layers"]:
+        layer.pop("from", None)
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def present(store: Store, model: Model) -> bool:

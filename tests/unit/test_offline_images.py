@@ -229,6 +229,11 @@ class TestModels:
         embedding = hashlib.sha256(embed.build()).hexdigest()
         assert embedding == "ec4da3b15bb3b4570ce1fa140a0b327b81bb95b24312930136e78c0ec238073d"
 
+    def test_a_manifest_tells_nothing_of_the_machine_that_made_it(self) -> None:
+        made = b'{"schemaVersion":2,"layers":[{"digest":"d","size":1,"from":"/home/me/x"},{"digest":"e","size":2}]}'
+        clean = b'{"schemaVersion":2,"layers":[{"digest":"d","size":1},{"digest":"e","size":2}]}'
+        assert publish.without_origin(made) == clean
+
     def test_file_has_the_header_of_its_format(self) -> None:
         data = gguf.encode({"a": "b", "n": 3, "l": ["x"]}, [gguf.constant("t", (2, 2), 1.0)])
         assert struct.unpack("<4sIQQ", data[:24]) == (b"GGUF", 3, 1, 3)
