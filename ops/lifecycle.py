@@ -225,10 +225,11 @@ def doctor(request: Request) -> int:
 
     session = prepare(request, images=False)
     preflight(session)
-    found: dict[str, Any] = outputs(session.pulumi.export())
+    deployment = session.pulumi.export()
+    found: dict[str, Any] = outputs(deployment)
     if not found.get("endpoints"):
         raise OpsError(f"stack {request.stack} is not up\nfix: `make up STACK={request.stack}`")
-    changed = repair.drifted(session.pulumi.tools.docker, found.get("configFiles") or [])
+    changed = repair.drifted(session.pulumi.tools.docker, session.pulumi.config_files(deployment))
     for one in changed:
         say(f"drift: {one.path} was edited in its volume (`make up` writes it again)")
     settings.write_certificates(session.pulumi)

@@ -20,6 +20,7 @@ from ops.errors import OpsError
 from ops.progress import say
 
 PROJECT: Final = "private-llm"
+CONFIG_FILES: Final = "configFiles"  # as stack/outputs.py names it
 # Set by `make env` for one stack: a call for another stack in the same shell must not take them over.
 OURS: Final = ("PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL", "PRIVATE_LLM_LOCK")
 
@@ -125,6 +126,14 @@ class Pulumi:
             return {}
         deployment: dict[str, Any] = json.loads(self.call("stack", "export")).get("deployment") or {}
         return deployment
+
+    def config_files(self, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The output that the drift check reads; it is sealed, since hashes of secrets' files are among it."""
+        found = outputs(deployment).get(CONFIG_FILES) or []
+        if isinstance(found, dict):
+            found = json.loads(self.call("stack", "output", CONFIG_FILES, "--json", "--show-secrets"))
+        files: list[dict[str, Any]] = found
+        return files
 
     def run(self, *args: str) -> int:
         """Runs the CLI on the terminal. Ctrl-C reaches it as a request to stop; a second one forces it."""

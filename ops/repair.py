@@ -22,7 +22,7 @@ from ops.docker import DockerCli, DockerError
 from ops.errors import OpsError
 from ops.files import read_json
 from ops.progress import Say
-from ops.pulumi import Pulumi, outputs
+from ops.pulumi import Pulumi
 from ops.settings import STACK_LABEL
 
 WORKERS: Final = 6  # docker commands at the same time
@@ -165,7 +165,7 @@ def drifted(docker: DockerCli, files: list[dict[str, Any]]) -> list[Drift]:
 def replacements(pulumi: Pulumi, deployment: Mapping[str, Any], say: Say) -> list[str]:
     """`--replace` arguments for what writes and reads the files that were edited. Raises OpsError."""
     try:
-        changed = drifted(pulumi.tools.docker, outputs(deployment).get("configFiles") or [])
+        changed = drifted(pulumi.tools.docker, pulumi.config_files(deployment))
     except DockerError as trouble:
         raise OpsError(str(trouble)) from trouble
     if changed:
