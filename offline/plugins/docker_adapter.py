@@ -136,6 +136,8 @@ class Adapter:
         try:
             return self.translated("Create", message, metadata)
         except Refusal as refusal:
+            if names.type_of(original.urn) == names.NETWORK and leftovers.is_network_conflict(refusal.message):
+                return self.adopt_network(original, refusal, metadata)
             if not real_container:
                 raise
             raise self.recorded(original, refusal, metadata) from None
@@ -178,6 +180,26 @@ class Adapter:
         )
         self.translated("Delete", delete, metadata)
 
+    def adopt_network(self, request: Any, refusal: Refusal, metadata: Metadata) -> bytes:
+        """Take over the network that an interrupted `up` left: it has our name and all our labels.
+
+        Official behaviour: the conflict is reported until somebody removes the network by hand. Raises the refusal
+        when the network is somebody else's.
+        """
+        labels = leftovers.labels_of(request.properties)
+        lookup = provider.InvokeRequest(tok="docker:index/getNetwork:getNetwork")
+        lookup.args.update({"name": leftovers.name_of(request.properties)})
+        answer = provider.InvokeResponse.FromString(self.upstream("Invoke", lookup.SerializeToString(), metadata))
+        found = getattr(answer, "return").fields
+        if not labels or "id" not in found:
+            raise refusal
+        read = provider.ReadRequest(id=found["id"].string_value, urn=request.urn, name=request.name, type=request.type)
+        current = provider.ReadResponse.FromString(self.translated("Read", read, metadata))
+        if not labels.items() <= leftovers.labels_of(current.properties).items():
+            raise refusal
+        made: bytes = provider.CreateResponse(id=current.id, properties=current.properties).SerializeToString()
+        return made
+
     def recorded(self, request: Any, refusal: Refusal, metadata: Metadata) -> Refusal:
         """The refusal of a failed `Create`, with the container that it left attached so that the engine records it.
 
@@ -198,6 +220,8 @@ class Adapter:
                 properties=request.properties,
                 inputs=request.properties,
             )
+            # Without it the inputs would count as a state of the oldest schema and go through its upgrades.
+            read.properties.fields[leftovers.META].string_value = leftovers.CURRENT_SCHEMA
             current = provider.ReadResponse.FromString(self.translated("Read", read, metadata))
             message = refusal.message + self.last_words(found.id, metadata)
         except Refusal:

@@ -15,6 +15,7 @@ from offline.plugins.values import MARK
 
 # The mark of a half-made container: a key in the bridge's own notes about a state, which every plugin reads leniently.
 META, UNFINISHED = "__meta", "private_llm_unfinished"
+CURRENT_SCHEMA = '{"schema_version":"2"}'  # of containers, in the pinned Terraform provider
 OWNER_LABELS = ("private-llm.stack", "private-llm.service")
 # Messages of the Terraform provider for what it does after the container exists.
 AFTER_CREATION = re.compile(
@@ -35,6 +36,11 @@ class Found:
 def is_name_conflict(message: str) -> bool:
     """True when a creation failed because another container has the name."""
     return CONFLICT.search(message) is not None
+
+
+def is_network_conflict(message: str) -> bool:
+    """True when a network could not be made because one of that name is there."""
+    return re.search(r"network with name \S+ already exists", message) is not None
 
 
 def same_owner(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 PACKAGE = "docker"
 CONTAINER = "docker:index/container:Container"
+NETWORK = "docker:index/network:Network"
 
 # official -> bridge
 TYPES = {

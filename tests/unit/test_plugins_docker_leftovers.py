@@ -92,3 +92,8 @@ def test_last_words_are_indented_and_without_control_characters() -> None:
     answer = struct({"logsListStrings": ["\x01\x00\x00\x05cannot open /data\n", "\n"]})
     assert leftovers.log_lines(answer) == "\nthe container's last lines:\n  cannot open /data"
     assert leftovers.log_lines(struct({})) == ""
+
+
+def test_a_network_that_is_there_already_is_told_from_other_failures() -> None:
+    assert leftovers.is_network_conflict("Unable to create network: network with name x-app already exists: ")
+    assert not leftovers.is_network_conflict("Unable to create network: could not find an available pool")
