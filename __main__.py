@@ -36,9 +36,7 @@ if env.platform.observability.enabled:
 pulumi.export(outputs.ENDPOINTS, gateway.endpoints)
 pulumi.export(outputs.CA_CERTIFICATE, env.ca_certificate)
 pulumi.export(outputs.SERVICES, [service.summary for service in services])
-pulumi.export(
-    outputs.CONFIG_FILES, pulumi.Output.secret([file for service in services for file in service.config_files])
-)
+pulumi.export(outputs.CONFIG_FILES, [file for service in services for file in service.config_files])
 pulumi.export(
     outputs.MODELS,
     [{"id": m.name, "aliases": list(m.aliases), "role": str(m.role), "note": m.note} for m in models],

@@ -77,13 +77,16 @@ class Service(ComponentResource):
         owner = self._own(self.volumes) if self.volumes else None
         waits: list[Resource] = [*needs, *(seed for _, seed in seeds), *([owner] if owner else [])]
         self.container = self._container([volume for volume, _ in seeds], waits)
+        # The hashes may be read: what is secret in these files is random, and a hash of it opens nothing.
         self.config_files = [
-            Output.all(
-                container=seed.name,
-                path=f"{SEED_FOLDER}/{file.file}",
-                content=file.content,
-                urns=[seed.urn, self.container.urn],
-            ).apply(_config_file_record)
+            Output.unsecret(
+                Output.all(
+                    container=seed.name,
+                    path=f"{SEED_FOLDER}/{file.file}",
+                    content=file.content,
+                    urns=[seed.urn, self.container.urn],
+                ).apply(_config_file_record)
+            )
             for file, (_, seed) in zip(args.files, seeds, strict=True)
         ]
         self.summary = {"name": name, "container": self.container.name, "image": args.image_name}
