@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-DONE: Final = b"data: [DONE]\n\n"
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -53,14 +51,16 @@ def fake_engine(models: list[str]) -> Iterator[Fake]:
             return self.json({"path": self.path})
 
         def stream(self) -> None:
+            native = self.path == "/api/chat"
+            pieces = _LINES if native else _EVENTS
             self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Content-Type", "application/x-ndjson" if native else "text/event-stream")
             self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(_piece("first"))
+            self.wfile.write(pieces[0])
             self.wfile.flush()
             self.fake.go_on.wait(timeout=30)
-            self.wfile.write(_piece("second") + _piece(None) + DONE)
+            self.wfile.write(b"".join(pieces[1:]))
             self.close_connection = True
 
     with _serve(Engine) as fake:
@@ -95,6 +95,14 @@ def _whole(text: str) -> dict[str, Any]:
 def _piece(text: str | None) -> bytes:
     choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": None if text else "stop"}
     return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n".encode()
+
+
+def _line(text: str, *, done: bool) -> bytes:
+    return json.dumps({"message": {"role": "assistant", "content": text}, "done": done}).encode() + b"\n"
+
+
+_EVENTS: Final = [_piece("first"), _piece("second"), _piece(None), b"data: [DONE]\n\n"]
+_LINES: Final = [_line("first", done=False), _line("second", done=False), _line("", done=True)]
 
 
 class _Handler(BaseHTTPRequestHandler):

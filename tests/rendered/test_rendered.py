@@ -1,0 +1,65 @@
+"""What reaches the containers, file by file: a change of any of it shows as a change of a golden file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import recorded
+from tests.support.golden import compare
+from tests.support.recorder import Plan, Secret
+
+HERE: Final = Path(__file__).parent
+
+
+def environment(plan: Plan, container: str) -> str:
+    """A container's settings, a line each; secret ones only say that they are."""
+    envs = plan.one(container).envs
+    return "\n".join(f"{name}={'<secret>' if isinstance(v, Secret) else v}" for name, v in sorted(envs.items()))
+
+
+# Golden file -> (sample, what is rendered).
+GOLDEN: Final = {
+    "gateway/caddy.dev.json": ("dev", lambda plan: plan.file("gateway-config")),
+    "gateway/caddy.mirror.json": ("mirror", lambda plan: plan.file("gateway-config")),
+    "gateway/caddy.full.json": ("full", lambda plan: plan.file("gateway-config")),
+    "gateway/caddy.api-only.json": ("api-only", lambda plan: plan.file("gateway-config")),
+    "gateway/consumers.full.json": ("full", lambda plan: plan.file("gateway-consumers")),
+    "prometheus/prometheus.dev.yml": ("dev", lambda plan: plan.file("prometheus-config")),
+    "prometheus/prometheus.full.yml": ("full", lambda plan: plan.file("prometheus-config")),
+    "grafana/datasource.yml": ("dev", lambda plan: plan.file("grafana-sources")),
+    "grafana/environment.dev.env": ("dev", lambda plan: environment(plan, "grafana-container")),
+    "chat/environment.dev.env": ("dev", lambda plan: environment(plan, "chat-container")),
+    "chat/environment.full.env": ("full", lambda plan: environment(plan, "chat-container")),
+    "ollama/environment.cpu.env": ("dev", lambda plan: environment(plan, "ollama-container")),
+    "ollama/environment.nvidia.env": ("full", lambda plan: environment(plan, "ollama-container")),
+    "ollama/environment.amd.env": ("amd", lambda plan: environment(plan, "ollama-container")),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_file_is_as_reviewed(name: str, request: pytest.FixtureRequest) -> None:
+    sample, render = GOLDEN[name]
+    compare(render(recorded(sample)), HERE / name, update=request.config.getoption("--update"))
+
+
+def test_every_golden_file_belongs_to_a_case() -> None:
+    files = {
+        str(path.relative_to(HERE)) for path in HERE.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert files == set(GOLDEN)
+
+
+def test_no_secret_is_in_a_golden_file() -> None:
+    texts = {name: (HERE / name).read_text() for name in GOLDEN}
+    assert [name for name, text in texts.items() if "canary" in text] == []
+
+
+def test_a_difference_is_shown_and_update_takes_it_over(tmp_path: Path) -> None:
+    golden = tmp_path / "x.txt"
+    compare("one\ntwo", golden, update=True)
+    compare("one\ntwo\n", golden, update=False)
+    with pytest.raises(AssertionError, match=r"(?s)--update.*-two.*\+three"):
+        compare("one\nthree", golden, update=False)
