@@ -76,6 +76,7 @@ PARTS: dict[str, Part] = {
 }
 # Hidden parts of the mirror: the registry program that receives pushed models runs on this machine for seconds.
 REGISTRY_PACKAGE = "docker-registry"
+KEPT_RECORDS = 3
 
 
 def ensure_images(cache: Path, docker_host: str | None, say: Say, only: Collection[str] | None = None) -> Path:
@@ -116,8 +117,10 @@ def remove_leftovers(cache: Path, store: Store) -> None:
 
 
 def layers_made(home: Path) -> frozenset[str]:
-    """The digests of all layers that the records name."""
-    return frozenset(json.loads(path.read_bytes())["digest"] for path in (home / "made").glob("*.json"))
+    """The digests of all layers and all models' manifests that the records name."""
+    layers = {json.loads(path.read_bytes())["digest"] for path in (home / "made").glob("*.json")}
+    models = [json.loads(path.read_bytes()) for path in (home / "made").glob("models-*.recipe")]
+    return frozenset(layers | {digest for record in models for digest in record.values()})
 
 
 def lock_references(lock: dict[str, Any]) -> list[str]:
@@ -143,7 +146,9 @@ def ensure_image(recipe: Recipe, cache: Path, store: Store, say: Say) -> None:
         layer = make_layer(recipe, cache, store, say)
         record = {"recipe": wanted, "digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size}
         replace_with(record_path(home, recipe), canonical(record))
+        forget_old(home, recipe.name)
         say(f"made image {recipe.name} in {time.monotonic() - started:.0f} s ({layer.size / 1e6:.0f} MB)")
+    record_path(home, recipe).touch()
     if recipe.published:
         layers_below = [stored_layer(home, each) for each in recipes.lineage(recipe.name)]
         digest = store.tagged(recipe.reference)
@@ -164,7 +169,7 @@ def make_layer(recipe: Recipe, cache: Path, store: Store, say: Say) -> Layer:
         log = cache / "logs" / f"image-{recipe.name}.log"
         job = Job(cache=cache, work=work, root=root, apt=cache / "images" / "apt", source=SOURCE, log=log, say=say)
         if recipe.name != "base" and not job.apt.is_dir():
-            raise OfflineError(f"{job.apt} is missing: delete {cache / 'images' / 'made' / 'base.json'} and try again")
+            raise OfflineError(f"{job.apt} is missing: it comes with the base image; run the same command again")
         PARTS[recipe.name].fill(job)
         return store.put_layer(root, recipe, keep_owners=recipe.name == "base")
     finally:
@@ -172,8 +177,15 @@ def make_layer(recipe: Recipe, cache: Path, store: Store, say: Say) -> Layer:
 
 
 def record_path(home: Path, recipe: Recipe) -> Path:
-    """Where it is written what an image's layer was made from."""
-    return home / "made" / f"{recipe.name}.json"
+    """Where an image's layer is recorded; one record per recipe, so that two checkouts can share a cache."""
+    return home / "made" / f"{recipe.name}-{recipe_hash(recipe)[:12]}.json"
+
+
+def forget_old(home: Path, name: str) -> None:
+    """Keep the records of an image that were used last; the store drops what no record names."""
+    records = sorted((home / "made").glob(f"{name}-{'?' * 12}.*"), key=lambda path: path.stat().st_mtime)
+    for path in records[:-KEPT_RECORDS]:
+        path.unlink()
 
 
 def made(home: Path, store: Store, recipe: Recipe, wanted: str) -> bool:
@@ -196,8 +208,9 @@ def stored_layer(home: Path, recipe: Recipe) -> Layer:
 def ensure_models(cache: Path, store: Store, say: Say) -> None:
     """Have the stand-in models in the store, made by the very engine that will serve them."""
     home, engine_recipe = cache / "images", recipe_hash(recipes.BY_NAME["ollama"])
-    wanted, stamp = publish.recipe(engine_recipe), home / "made" / "models.recipe"
-    if stamp.is_file() and stamp.read_text() == wanted and all(publish.present(store, m) for m in publish.MODELS):
+    wanted = publish.recipe(engine_recipe)
+    record = home / "made" / f"models-{wanted[:12]}.recipe"
+    if publish.select(store, record):
         return
     ensure_image(recipes.BY_NAME["base"], cache, store, say)
     ensure_image(recipes.BY_NAME["ollama"], cache, store, say)
@@ -217,7 +230,8 @@ def ensure_models(cache: Path, store: Store, say: Say) -> None:
         )
         debian.unpack(job, (REGISTRY_PACKAGE,), job.root)
         registry_program = job.root / "usr" / "bin" / "docker-registry"
-        publish.publish(store, engine, registry_program, stamp, wanted, cache / "logs" / "models.log", say)
+        publish.publish(store, engine, registry_program, record, cache / "logs" / "models.log", say)
+        forget_old(home, "models")
 
 
 def lock_content(home: Path, store: Store) -> dict[str, Any]:

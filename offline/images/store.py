@@ -21,6 +21,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 GZIP_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 CREATED = "2026-01-01T00:00:00Z"
+LARGEST_MANIFEST = 100_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,27 @@ class Store:
         yield folder / "revisions" / "sha256" / manifest[7:] / "link"
         yield folder / "tags" / tag / "current" / "link"
 
-    def sweep(self, references: Sequence[str], layers: Collection[str]) -> None:
-        """Remove the blobs that neither the images in `references` nor the digests in `layers` need."""
+    def sweep(self, references: Sequence[str], digests: Collection[str]) -> None:
+        """Remove the blobs that neither the images in `references` nor `digests` (layers, manifests) need."""
         needed = {path for reference in references for path in self.files_of(reference)}
-        needed |= {self.blob(digest) for digest in layers}
+        needed |= {self.blob(digest) for digest in digests}
+        for digest in digests:
+            needed.update(self.blob(part) for part in self.parts_of(digest))
         for blob in (self.root / "blobs" / "sha256").glob("*/*/data"):
             if blob not in needed:
                 blob.unlink()
                 blob.parent.rmdir()
+
+    def parts_of(self, manifest: str) -> list[str]:
+        """The digests that a manifest names; none when this is no manifest."""
+        path = self.blob(manifest)
+        if not path.is_file() or path.stat().st_size > LARGEST_MANIFEST:
+            return []
+        try:
+            content = json.loads(path.read_bytes())
+            return [part["digest"] for part in (content["config"], *content["layers"])]
+        except (ValueError, KeyError, TypeError):
+            return []
 
 
 def image_config(recipe: Recipe, layers: Sequence[Layer]) -> dict[str, Any]:

@@ -54,17 +54,15 @@ def recipe(engine_recipe: str) -> str:
     return hashlib.sha256(b"\0".join([*sources, code, engine_recipe.encode()])).hexdigest()
 
 
-def publish(store: Store, engine: Path, registry: Path, stamp: Path, wanted: str, log: Path, say: Say) -> None:
-    """Have both models in `store`, made by the `engine` and `registry` programs; `stamp` remembers `wanted`.
+def publish(store: Store, engine: Path, registry: Path, record: Path, log: Path, say: Say) -> None:
+    """Put both models into `store` by the `engine` and `registry` programs; `record` remembers their digests.
 
     Raises OfflineError.
     """
-    if stamp.is_file() and stamp.read_text() == wanted and all(present(store, model) for model in MODELS):
-        return
     say("making the stand-in models tiny-chat and tiny-embed (about 0.2 min)...")
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="models-", dir=stamp.parent) as folder, log.open("wb") as output:
+    with tempfile.TemporaryDirectory(prefix="models-", dir=record.parent.parent) as folder, log.open("wb") as output:
         work, port, engine_port = Path(folder), free_port(), free_port()
         client = {**os.environ, "HOME": folder, "OLLAMA_HOST": f"127.0.0.1:{engine_port}", "NO_PROXY": "127.0.0.1"}
         for model in MODELS:
@@ -92,11 +90,28 @@ def publish(store: Store, engine: Path, registry: Path, stamp: Path, wanted: str
     missing = [model.name for model in MODELS if not present(store, model)]
     if missing:
         raise OfflineError(f"{', '.join(missing)} did not arrive in {store.folder}; the servers' log: {log}")
+    digests = {}
     for model in MODELS:
-        digest = store.tagged(model.reference) or ""
-        store.tag_manifest(model.reference, without_origin(store.blob(digest).read_bytes()))
-    replace_with(stamp, wanted.encode())
+        pushed = store.blob(store.tagged(model.reference) or "").read_bytes()
+        digests[model.reference] = store.tag_manifest(model.reference, without_origin(pushed))
+    replace_with(record, json.dumps(digests).encode())
+    record.touch()  # from the fixed time that the store gives to now: old records are forgotten
     say(f"made tiny-chat and tiny-embed in {time.monotonic() - started:.0f} s")
+
+
+def select(store: Store, record: Path) -> bool:
+    """Point the models' tags to what `record` names; False when that is not (or no longer wholly) in the store."""
+    try:
+        digests: dict[str, str] = json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return False
+    if not all(store.complete(digest) for digest in digests.values()):
+        return False
+    record.touch()
+    for reference, digest in digests.items():
+        if store.tagged(reference) != digest:
+            store.tag_manifest(reference, store.blob(digest).read_bytes())
+    return True
 
 
 def without_origin(manifest: bytes) -> bytes:

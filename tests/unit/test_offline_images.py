@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import struct
 import tarfile
 from pathlib import Path
@@ -140,6 +141,16 @@ class TestRecipes:
         after = {recipe.name: build.recipe_hash(recipe) for recipe in RECIPES}
         assert {name for name in before if before[name] != after[name]} == {"python", "chroma", "open-webui"}
 
+    def test_only_the_records_used_last_are_kept(self, tmp_path: Path) -> None:
+        (tmp_path / "made").mkdir()
+        for number in range(5):
+            path = tmp_path / "made" / f"chroma-{number:012}.json"
+            path.write_text("{}")
+            os.utime(path, (number, number))
+        build.forget_old(tmp_path, "chroma")
+        left = sorted(path.name for path in (tmp_path / "made").iterdir())
+        assert left == [f"chroma-{number:012}.json" for number in (2, 3, 4)]
+
     def test_an_unknown_name_is_refused_with_the_known_ones(self, tmp_path: Path) -> None:
         with pytest.raises(OfflineError, match="no image is called grafana; there are base"):
             build.ensure_images(tmp_path, None, print, only=["grafana"])
@@ -251,6 +262,21 @@ class TestModels:
 
     def test_words_are_plain(self) -> None:
         assert all(word.isascii() and word.islower() for word in words.STOP_WORDS | words.COMMON_WORDS)
+
+    def test_two_checkouts_switch_models_without_making_them_again(self, tmp_path: Path) -> None:
+        store, reference = Store(tmp_path / "store"), "library/tiny-chat:latest"
+        config, layer = store.put(b"{}"), store.put(b"weights")
+        parts = {"config": {"digest": config}, "layers": [{"digest": layer}]}
+        mine = store.tag_manifest(reference, json.dumps(parts).encode())
+        theirs = store.tag_manifest(reference, json.dumps({**parts, "other": 1}).encode())
+        record = tmp_path / "models.recipe"
+        record.write_text(json.dumps({reference: mine}))
+        store.sweep([reference], {mine})
+        assert store.tagged(reference) == theirs
+        assert publish.select(store, record)
+        assert store.tagged(reference) == mine
+        store.blob(layer).unlink()
+        assert not publish.select(store, record)
 
     def test_a_changed_engine_makes_the_models_again(self) -> None:
         assert publish.recipe("one") != publish.recipe("two")
