@@ -146,6 +146,7 @@ def ensure_image(recipe: Recipe, cache: Path, store: Store, say: Say) -> None:
         layer = make_layer(recipe, cache, store, say)
         record = {"recipe": wanted, "digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size}
         replace_with(record_path(home, recipe), canonical(record))
+        record_path(home, recipe).touch()  # from the fixed time that the store gives to now
         forget_old(home, recipe.name)
         say(f"made image {recipe.name} in {time.monotonic() - started:.0f} s ({layer.size / 1e6:.0f} MB)")
     record_path(home, recipe).touch()
