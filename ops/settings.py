@@ -239,9 +239,7 @@ def renew_ca(pulumi: Pulumi, configured: Platform, say: Say) -> None:
     put(pulumi, CA_KEY, key, secret=True)
     put(pulumi, CA_CERTIFICATE, certificate, secret=False)
     keep_copy(pulumi)
-    say(
-        f"certificate authority: for {', '.join(hostnames)} and this machine until {ca.expires(certificate):%Y-%m-%d}"
-    )
+    say(f"certificate authority: for {', '.join(hostnames)} and this machine until {ca.expires(certificate):%Y-%m-%d}")
 
 
 def certificate_file(pulumi: Pulumi) -> Path:
