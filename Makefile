@@ -66,7 +66,7 @@ lint:
 format: ## put the Python files into the house format
 	$(DEV)
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix --quiet .
-gateway-test: ## Go tests of the gateway's handler
+gateway-test: ## Go tests of the gateway's handlers and of the image mirror
 	$(DEV)
 	@.venv/bin/python -m ops gateway-test
 lock: ## look up the official images' digests, write locks/official.json

@@ -214,14 +214,13 @@ def lock(_request: Request) -> int:
 
 
 def gateway_test(_request: Request) -> int:
-    """`go vet` and `go test` on the gateway's handler, with the Go toolchain that builds everything else."""
+    """`go vet` and `go test` on what is written in Go, with the Go toolchain that builds everything else."""
     from offline.gomod import ensure_go, go_environment
 
-    folder = paths.ROOT / "images" / "gateway"
     go = ensure_go(paths.cache(), say)
     env_go = {**go_environment(paths.cache()), "PATH": f"{go.parent}:{os.environ.get('PATH', os.defpath)}"}
-    for words in (("vet", "./..."), ("test", "./...")):
-        done = subprocess.run([go, *words], cwd=folder, env=env_go, check=False)
-        if done.returncode:
-            raise OpsError(f"`go {' '.join(words)}` in images/gateway failed (above)")
+    for folder in ("images/gateway", "offline/images/mirrord"):
+        for words in (("vet", "./..."), ("test", "./...")):
+            if subprocess.run([go, *words], cwd=paths.ROOT / folder, env=env_go, check=False).returncode:
+                raise OpsError(f"`go {' '.join(words)}` in {folder} failed (above)")
     return 0

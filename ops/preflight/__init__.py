@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ops.docker import DockerCli, DockerError
-from ops.preflight.capacity import CpuLimit, MemorySum
+from ops.preflight.capacity import CpuLimit, EngineShare, MemorySum
 from ops.preflight.daemon import ServerVersion, unreachable
 from ops.preflight.disk import DiskSpace
 from ops.preflight.finding import Check, Context, Finding, Level
@@ -23,6 +23,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     GatewayPort("httpsPort"),
     GatewayPort("httpPort"),
     CpuLimit(),
+    EngineShare(),
     MemorySum(),
     DiskSpace(),
     NvidiaRuntime(),

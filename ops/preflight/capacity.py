@@ -55,6 +55,26 @@ class MemorySum:
         )
 
 
+class EngineShare:
+    """Says when the engine computes on a small part of a large host: answers are then slower than they need to be."""
+
+    name = "engine cpus"
+    local = False
+
+    def check(self, context: Context) -> Finding | None:
+        """The engine's CPU limit against half of the host's cores, where it computes on them."""
+        engine, cores = context.platform.engine, int(context.info.get("NCPU") or 0)
+        if engine.accelerator is not Accelerator.CPU or engine.resources.cpus * 2 >= cores:
+            return None
+        return Finding(
+            check=self.name,
+            level=Level.NOTE,
+            what=f"the engine computes on {engine.resources.cpus:g} of the host's {cores} cores",
+            where=f"private-llm:platform.engine.resources.cpus in {context.file}",
+            fix=f"for faster answers raise it, to at most {cores}",
+        )
+
+
 class CpuLimit:
     """Docker refuses a container whose limit is above the host's cores, so this does it before the first one."""
 

@@ -10,7 +10,8 @@ import json
 from typing import Final
 
 from stack.config.model import ChatFeatures, Platform, Role
-from stack.config.units import seconds
+from stack.config.units import seconds_text
+from stack.gateway.addresses import origins
 from stack.parts import ServedModel
 from stack.shape import Endpoint, Health
 
@@ -34,10 +35,11 @@ def environment(
         "ENABLE_PERSISTENT_CONFIG": "False",
         "WEBUI_NAME": chat.title,
         "WEBUI_URL": url,
-        "CORS_ALLOW_ORIGIN": url,
+        # Its socket refuses every other origin, and without the socket no answer ever shows.
+        "CORS_ALLOW_ORIGIN": ";".join(origins(platform.gateway)),
         "WEBUI_SESSION_COOKIE_SECURE": "True",
         "WEBUI_AUTH_COOKIE_SECURE": "True",
-        "JWT_EXPIRES_IN": f"{seconds(chat.session):g}s",
+        "JWT_EXPIRES_IN": seconds_text(chat.session),
         "WEBUI_ADMIN_EMAIL": chat.admin_email,
         "WEBUI_ADMIN_NAME": "Admin",
         # Without this, sign-up opens again at the second start.
@@ -102,6 +104,8 @@ def _documents(platform: Platform, api: Endpoint, vectors: Endpoint | None) -> d
         "RAG_EMBEDDING_MODEL": embedding.name,
         "RAG_OPENAI_API_BASE_URL": f"{api.url}/v1",
         "ENABLE_RAG_HYBRID_SEARCH": "False",
+        # Documents are searched with the question itself: a small model words it worse, in a second answer of its own.
+        "ENABLE_RETRIEVAL_QUERY_GENERATION": "False",
         "CHUNK_SIZE": str(memory.chunk_size),
         "CHUNK_OVERLAP": str(memory.chunk_overlap),
         "RAG_TOP_K": str(memory.top_k),

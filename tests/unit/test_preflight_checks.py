@@ -24,7 +24,7 @@ INFO: dict[str, Any] = {
     "ServerVersion": "20.10.24+dfsg1",
     "OSType": "linux",
     "DockerRootDir": "/var/lib/docker",
-    "NCPU": 16,
+    "NCPU": 4,
     "MemTotal": 64 * GIB,
     "Runtimes": {"io.containerd.runc.v2": {"path": "runc"}, "runc": {"path": "runc"}},
     "ServerErrors": None,
@@ -182,6 +182,20 @@ def test_a_cpu_limit_above_the_cores_is_refused_as_docker_would(ask: Ask, cores:
     if refused:
         assert "private-llm:platform.engine.resources.cpus (2)" in found[0].where
         assert "set them to at most 1 in Pulumi.dev.yaml" in found[0].fix
+
+
+@pytest.mark.parametrize(
+    ("cores", "cpus", "said"), [(16, 2.0, True), (4, 2.0, False), (5, 2.0, True), (16, 8.0, False), (16, 7.75, True)]
+)
+def test_engine_on_a_small_part_of_the_host_is_noted(ask: Ask, cores: int, cpus: float, said: bool) -> None:
+    found = ask("engine cpus", {"engine": {"resources": {"memory": "1GiB", "cpus": cpus}}}, FakeDocker(NCPU=cores))
+    assert [finding.level for finding in found] == [Level.NOTE] * said
+    if found:
+        assert f"on {cpus:g} of the host's {cores} cores" in found[0].what
+
+
+def test_engine_on_a_graphics_card_needs_no_cores(ask: Ask) -> None:
+    assert ask("engine cpus", {"engine": {"accelerator": "nvidia"}}, FakeDocker(NCPU=64)) == []
 
 
 # GOOD: images 13.7 GiB in all (gateway 0.1, builder 1.5, ollama 5, open-webui 5, chroma 0.8, prometheus 0.4,
