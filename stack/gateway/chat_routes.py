@@ -10,6 +10,7 @@ from typing import Final
 from stack.config import model
 from stack.config.units import mebibytes
 from stack.gateway import caddy
+from stack.gateway.addresses import origins
 from stack.gateway.caddy import Match, Route
 
 ALL_METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -105,12 +106,11 @@ SOCKET: Final = "/ws/*"
 
 def render(settings: model.Gateway, upstream: str) -> list[Route]:
     """Routes of the chat UI; requests that match none of them fall through to 404."""
-    origins = [f"https://{name}:{settings.https_port}" for name in (*settings.hostnames, settings.address)]
     body = caddy.RequestBody(max_size=mebibytes(settings.max_upload) * 1024 * 1024)
     return [
         Route(
             match=[
-                Match(path=[SOCKET], header={"Origin": origins}),
+                Match(path=[SOCKET], header={"Origin": origins(settings)}),
                 Match(path=[SOCKET], negate=[Match(header={"Origin": ["*"]})]),
             ],
             handle=[_proxy(upstream, upgrade=True)],

@@ -11,6 +11,7 @@ from pulumi import ComponentResource, Output, ResourceOptions
 
 from stack.config.load import ROOT, Environment
 from stack.gateway import consumers, routes
+from stack.gateway.addresses import origin
 from stack.host import networks
 from stack.host.component import Host
 from stack.parts import ServedModel
@@ -77,7 +78,7 @@ class Gateway(ComponentResource):
             ),
             parent=self,
         )
-        self.url = f"https://{settings.hostnames[0]}:{settings.https_port}"
+        self.url = origin(settings.hostnames[0], settings.https_port)
         self.endpoints = {"chat": self.url if chat else "", "api": f"{self.url}/v1", "health": f"{self.url}/health"}
         self.register_outputs({"url": self.url})
 

@@ -12,6 +12,7 @@ from typing import Final
 from stack.config import model
 from stack.config.units import mebibytes
 from stack.gateway import caddy, chat_routes
+from stack.gateway.addresses import origin
 from stack.gateway.caddy import Match, Route
 from stack.parts import ServedModel
 
@@ -217,7 +218,7 @@ def _inner(api: _Api) -> list[Route]:
 
 
 def _redirect(settings: model.Gateway) -> list[Route]:
-    where = f"https://{settings.hostnames[0]}:{settings.https_port}"
+    where = origin(settings.hostnames[0], settings.https_port)
     return [
         Route(
             handle=[
