@@ -21,6 +21,12 @@ def seconds(text: str) -> float:
     return int(text.removesuffix(unit)) * SECONDS[unit]
 
 
+def seconds_text(text: str) -> str:
+    """The duration as other programs read it, in seconds: `43200s`, `0.25s`, never with an exponent."""
+    value = seconds(text)
+    return f"{int(value)}s" if value == int(value) else f"{round(value, 3)}s"
+
+
 def mebibytes(text: str) -> int:
     """The size in MiB (what Docker's memory settings take). Raises ValueError with the allowed form."""
     if not re.fullmatch(_SIZE, text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from stack.config.model import Accelerator, Engine
-from stack.config.units import seconds
+from stack.config.units import seconds_text
 from stack.shape import Gpus, Health
 
 NAME: Final = "ollama"
@@ -30,8 +30,8 @@ def environment(engine: Engine) -> dict[str, str]:
         "OLLAMA_NUM_PARALLEL": str(engine.parallel),
         "OLLAMA_MAX_LOADED_MODELS": str(engine.max_loaded_models),
         "OLLAMA_MAX_QUEUE": str(engine.queue),
-        "OLLAMA_KEEP_ALIVE": f"{seconds(engine.keep_alive):g}s",
-        "OLLAMA_LOAD_TIMEOUT": f"{seconds(engine.load_timeout):g}s",
+        "OLLAMA_KEEP_ALIVE": seconds_text(engine.keep_alive),
+        "OLLAMA_LOAD_TIMEOUT": seconds_text(engine.load_timeout),
         "OLLAMA_CONTEXT_LENGTH": str(engine.context_length),
         "OLLAMA_KV_CACHE_TYPE": str(engine.kv_cache),
         "OLLAMA_FLASH_ATTENTION": "1" if engine.flash_attention else "0",
