@@ -109,6 +109,8 @@ def served(models: tuple[Model, ...], parts: Parts) -> tuple[ServedModel, ...]:
     for role, source in parts.models.items():
         names = [name for model in models if model.role is role for name in (*model.aliases, model.name)]
         if names:
+            # Somebody may have declared the stand-in by its own name.
+            names = [name for name in names if name != source.name]
             result.append(
                 ServedModel(
                     name=source.name,
