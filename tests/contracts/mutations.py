@@ -95,7 +95,7 @@ def _model_set(change: Callable[[dict[str, Any]], object]) -> Callable[[Plan], P
 
 
 def _files_output(change: Callable[[list[Any]], Any]) -> Callable[[Plan], Plan]:
-    return lambda plan: _says("configFiles", change(plan.outputs["configFiles"].value))(plan)
+    return lambda plan: _says("configFiles", change(unwrapped(plan.outputs["configFiles"])))(plan)
 
 
 _EVERYWHERE: Final = {"internal": 9000.0, "external": 9000.0, "ip": "127.0.0.1"}
@@ -305,11 +305,15 @@ MUTATIONS: Final = [
     Mutation("structure.services_wait_for_their_files", "no waiting", _is("gateway-container", depends_on=())),
     Mutation("structure.services_wait_for_their_files", "beside its volume", _upload("gateway-ca", file="/root.crt")),
     Mutation("structure.changed_configuration_replaces_the_service", "no hash", _sets("gateway-container", labels=[])),
-    Mutation("structure.every_file_can_be_checked_for_drift", "in clear", _files_output(lambda files: files)),
+    Mutation(
+        "structure.every_file_can_be_checked_for_drift",
+        "with their text",
+        _files_output(lambda files: [file | {"content": "x"} for file in files]),
+    ),
     Mutation(
         "structure.every_file_can_be_checked_for_drift",
         "one is missing",
-        _files_output(lambda files: Secret(files[1:])),
+        _files_output(lambda files: files[1:]),
     ),
     Mutation(
         "structure.every_file_can_be_checked_for_drift",

@@ -1,0 +1,91 @@
+"""The chat UI's routes: what its pages need, and nothing that runs code on the server."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatch
+from typing import Any
+
+import pytest
+
+from stack.config.model import Gateway
+from stack.gateway import chat_routes
+
+RENDERED: list[dict[str, Any]] = json.loads(
+    json.dumps([r.model_dump(exclude_none=True, by_alias=True) for r in chat_routes.render(Gateway(), "chat:8080")])
+)
+
+
+def opened(method: str, path: str, origin: str | None = None) -> bool:
+    """Whether some route takes the request; `*` matches as in Caddy for paths that end in one."""
+    return any(_matches(match, method, path, origin) for route in RENDERED for match in route["match"])
+
+
+def _matches(match: dict[str, Any], method: str, path: str, origin: str | None) -> bool:
+    if "method" in match and method not in match["method"]:
+        return False
+    if "path" in match and not any(fnmatch(path, pattern) for pattern in match["path"]):
+        return False
+    wanted = match.get("header", {}).get("Origin")
+    if wanted is not None and not (origin is not None and ("*" in wanted or origin in wanted)):
+        return False
+    return not any(_matches(inner, method, path, origin) for inner in match.get("not", []))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"), ("GET", "/c/some-chat"), ("GET", "/_app/immutable/x.js"), ("GET", "/api/config"),
+        ("POST", "/api/chat/completions"), ("POST", "/api/v1/auths/signin"), ("POST", "/api/v1/files/"),
+        ("POST", "/api/v1/chats/new"), ("DELETE", "/api/v1/chats/x"), ("POST", "/api/v1/knowledge/create"),
+        ("GET", "/api/v1/tools/"), ("GET", "/manifest.json"),
+    ],
+)  # fmt: skip
+def test_what_the_pages_need_is_open(method: str, path: str) -> None:
+    assert opened(method, path)
+
+
+@pytest.mark.parametrize("method", chat_routes.ALL_METHODS)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/functions/create", "/api/v1/tools/create", "/api/v1/tools/id/x/update", "/api/v1/skills/create",
+        "/api/v1/pipelines/upload", "/api/v1/scim/v2/Users", "/ollama/api/tags", "/openai/models", "/docs",
+        "/openapi.json", "/v1/models", "/metrics", "/health", "/api/v1/terminals/x/ws", "/api/v1/audio/transcriptions",
+        "/api/v1/images/generations", "/api/webhook", "/nonsense",
+    ],
+)  # fmt: skip
+def test_what_runs_code_or_goes_round_the_gateway_is_closed(method: str, path: str) -> None:
+    assert not opened(method, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/tools/", "/api/v1/functions/", "/api/v1/skills/list", "/auth", "/admin/users"]
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_lists_and_pages_can_only_be_read(method: str, path: str) -> None:
+    assert opened("GET", path)
+    assert not opened(method, path)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "OPTIONS", "PROPFIND"])
+def test_other_methods_are_closed(method: str) -> None:
+    assert not opened(method, "/")
+    assert not opened(method, "/api/config")
+
+
+def test_a_socket_opens_for_our_own_pages_and_for_programs() -> None:
+    socket = "/ws/socket.io/"
+    assert opened("GET", socket, "https://localhost:8443")
+    assert opened("GET", socket, "https://127.0.0.1:8443")
+    assert opened("GET", socket)
+    assert not opened("GET", socket, "https://evil.example")
+    assert not opened("GET", socket, "null")
+
+
+def test_only_sockets_are_upgraded() -> None:
+    socket, *others = RENDERED
+    assert "headers" not in socket["handle"][0]
+    assert others
+    for route in others:
+        assert "Upgrade" in route["handle"][-1]["headers"]["request"]["delete"]
