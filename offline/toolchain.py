@@ -7,8 +7,8 @@ from pathlib import Path
 
 from offline.gomod import GoProgram, Say, build, module_folder
 from offline.plugins.install import Plugin, ensure_installed, lasting
+from stack import versions
 
-PULUMI_VERSION = "3.250.0"
 LANGUAGE_HOST_VERSION = "3.78.0"
 BRIDGE_VERSION = "3.137.0"
 TERRAFORM_DOCKER_VERSION = "v0.0.0-20260916201441-96d331c98ff4"
@@ -21,8 +21,8 @@ PULUMI = GoProgram(
     title="the Pulumi CLI",
     module="github.com/pulumi/pulumi/pkg/v3",
     package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
-    version=f"v{PULUMI_VERSION}",
-    stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": f"v{PULUMI_VERSION}"},
+    version=f"v{versions.PULUMI}",
+    stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": f"v{versions.PULUMI}"},
     minutes=3,
 )
 # The last host that is part of a published module. It serves newer SDKs and CLIs, but newer CLIs send it the options of
@@ -131,7 +131,7 @@ def ensure_plugins(cache: Path, say: Say, python: Path | None = None) -> None:
 
 def pulumi_folder(cache: Path) -> Path:
     """Where the Pulumi CLI lies; belongs on PATH."""
-    return cache / "tools" / f"pulumi-{PULUMI_VERSION}" / "bin"
+    return cache / "tools" / f"pulumi-{versions.PULUMI}" / "bin"
 
 
 def stand_ins(programs: Mapping[str, Path]) -> tuple[Plugin, ...]:
@@ -139,14 +139,14 @@ def stand_ins(programs: Mapping[str, Path]) -> tuple[Plugin, ...]:
     return (
         Plugin(
             name="docker",
-            version="5.2.0",
+            version=versions.PLUGINS["docker"],
             runs="run_docker",
             programs=programs,
             modules=("child", "docker_adapter", "docker_leftovers", "docker_names", "protocol", "values", "wire"),
         ),
         Plugin(
             name="command",
-            version="1.2.1",
+            version=versions.PLUGINS["command"],
             runs="command",
             modules=("command_rules", "command_runs", "protocol", "values", "wire"),
         ),
