@@ -206,9 +206,9 @@ class Service(ComponentResource):
             group_adds=list(args.gpus.groups) or None,
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=list(args.health.test),
-                interval=args.health.interval,
-                timeout=args.health.timeout,
-                start_period=args.health.start_period,
+                interval=_duration(args.health.interval),
+                timeout=_duration(args.health.timeout),
+                start_period=_duration(args.health.start_period),
                 retries=args.health.retries,
             ),
             wait=True,
@@ -238,6 +238,13 @@ def _label_args(labels: Mapping[str, str]) -> list[docker.ContainerLabelArgs]:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _duration(seconds: int) -> str:
+    """As Docker writes it back (`5s`, `2m0s`, `1h0m0s`); `120s` is the same time and a replacement on every `up`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def _cpus(value: float) -> str:

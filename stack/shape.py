@@ -11,12 +11,12 @@ UID: Final = 10001  # user and group of every service; root in a container is ro
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """How Docker knows that a service answers. Times are Docker's duration texts."""
+    """How Docker knows that a service answers. Times are whole seconds."""
 
     test: Sequence[str]
-    interval: str = "5s"
-    timeout: str = "5s"
-    start_period: str = "30s"
+    interval: int = 5
+    timeout: int = 5
+    start_period: int = 30
     retries: int = 6
 
 

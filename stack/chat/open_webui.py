@@ -20,7 +20,7 @@ PORT: Final = 8080
 DATA_FOLDER: Final = "/app/backend/data"
 ENDPOINT: Final = Endpoint(host=NAME, port=PORT)
 HEALTH: Final = Health(
-    test=["CMD", "curl", "-fsS", "-o", "/dev/null", f"http://127.0.0.1:{PORT}/health"], start_period="120s", retries=6
+    test=["CMD", "curl", "-fsS", "-o", "/dev/null", f"http://127.0.0.1:{PORT}/health"], start_period=120, retries=6
 )
 
 

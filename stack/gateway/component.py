@@ -46,8 +46,8 @@ class Gateway(ComponentResource):
                 resources=settings.resources,
                 health=Health(
                     test=["CMD", "caddy", "health", "--url", f"http://127.0.0.1:{routes.INNER_PORT}/live"],
-                    interval="3s",
-                    start_period="10s",
+                    interval=3,
+                    start_period=10,
                 ),
                 metrics=Metrics(port=routes.INNER_PORT),
                 # Certificates are issued again from our root at each start: nothing in here needs keeping.

@@ -20,7 +20,7 @@ DATA_FOLDER: Final = "/data"  # the image's own configuration keeps its data the
 _ASK: Final = (
     f"exec 3<>/dev/tcp/127.0.0.1/{PORT}; printf 'GET /api/v2/heartbeat HTTP/1.0\\r\\n\\r\\n' >&3; grep -q ' 200 ' <&3"
 )
-HEALTH: Final = Health(test=["CMD", "/bin/bash", "-c", _ASK], interval="3s")
+HEALTH: Final = Health(test=["CMD", "/bin/bash", "-c", _ASK], interval=3)
 
 
 class Memory(ComponentResource):

@@ -14,7 +14,7 @@ DATA_FOLDER: Final = "/var/lib/grafana"
 SOURCES_FOLDER: Final = "/etc/grafana/provisioning/datasources"
 SOURCES_FILE: Final = "prometheus.yaml"
 HEALTH: Final = Health(
-    test=["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/api/health"], start_period="60s"
+    test=["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/api/health"], start_period=60
 )
 
 

@@ -9,9 +9,11 @@ from tests.contracts.laws import Finding, finding
 from tests.support.recorder import Plan
 
 
-def _seconds(duration: str) -> float:
-    found = re.fullmatch(r"(\d+)(ms|s|m)", duration)
-    return int(found[1]) * {"ms": 0.001, "s": 1, "m": 60}[found[2]] if found else -1
+def _seconds(duration: str) -> int:
+    """Seconds of a duration in Docker's own spelling, -1 for another one: it would be replaced on every `up`."""
+    found = re.fullmatch(r"(?:(?:(\d+)h)?([0-5]?\d)m)?([0-5]?\d)s", duration)
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, -1)
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def services_have_a_check(plan: Plan) -> Iterator[Finding]:
