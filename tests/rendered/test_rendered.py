@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ def environment(plan: Plan, container: str) -> str:
 
 
 # Golden file -> (sample, what is rendered).
-GOLDEN: Final = {
+GOLDEN: Final[dict[str, tuple[str, Callable[[Plan], str]]]] = {
     "gateway/caddy.dev.json": ("dev", lambda plan: plan.file("gateway-config")),
     "gateway/caddy.mirror.json": ("mirror", lambda plan: plan.file("gateway-config")),
     "gateway/caddy.full.json": ("full", lambda plan: plan.file("gateway-config")),

@@ -186,6 +186,27 @@ def walk(value: Any, path: str = "", *, secret: bool = False) -> Iterator[tuple[
 def record(sample: Sample) -> Plan:
     """Runs the program for a sample. Raises what the program raises."""
     monitor = _Monitor()
+    namespace = _run(sample, monitor)
+    return Plan(
+        sample=sample,
+        resources=tuple(sorted(monitor.recorded, key=lambda resource: resource.urn)),
+        outputs=monitor.outputs,
+        unscraped={service.name: service.args.metrics.none_because for service in namespace["services"]},
+    )
+
+
+def refusal(sample: Sample) -> tuple[BaseException, list[Resource]]:
+    """What the program raises for a sample that it refuses, and what it had registered by then."""
+    monitor = _Monitor()
+    try:
+        _run(sample, monitor)
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the test looks at it)
+        return error, monitor.recorded
+    raise AssertionError("the program takes it")
+
+
+def _run(sample: Sample, monitor: _Monitor) -> dict[str, Any]:
+    """The program's global names after it has run."""
     namespace: dict[str, Any] = {}
     loop = asyncio.new_event_loop()
     with _environment(sample):
@@ -201,12 +222,7 @@ def record(sample: Sample) -> Plan:
             asyncio.set_event_loop(None)
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
-    return Plan(
-        sample=sample,
-        resources=tuple(sorted(monitor.recorded, key=lambda resource: resource.urn)),
-        outputs=monitor.outputs,
-        unscraped={service.name: service.args.metrics.none_because for service in namespace["services"]},
-    )
+    return namespace
 
 
 class _NoAnswers(pulumi_mocks.Mocks):

@@ -190,7 +190,7 @@ def daemon_calls(monkeypatch: pytest.MonkeyPatch, daemon: Daemon) -> Daemon:
     def run(command: list[str], **_: object) -> None:
         daemon.commands.append(command[1:])
 
-    monkeypatch.setattr(reconcile.subprocess, "run", run)
+    monkeypatch.setattr("stack.inference.reconcile.subprocess.run", run)
     return daemon
 
 
@@ -242,7 +242,7 @@ def test_a_failure_is_told_in_one_line_without_a_traceback(
 ) -> None:
     for name in ("MODEL_SET", "MODEL_SET_IMAGE", "MODEL_SET_NETWORK"):
         monkeypatch.setenv(name, "{}")
-    monkeypatch.setattr(reconcile.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("stack.inference.reconcile.signal.signal", lambda *_: None)
     for end, status in ((_fail, 1), (_interrupt, 130)):
         monkeypatch.setattr(reconcile, "reconcile", lambda *_, end=end: end())
         assert reconcile.main() == status
@@ -254,7 +254,7 @@ def test_a_failure_is_told_in_one_line_without_a_traceback(
 def test_the_summary_is_one_line_of_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("MODEL_SET", "MODEL_SET_IMAGE", "MODEL_SET_NETWORK"):
         monkeypatch.setenv(name, "{}")
-    monkeypatch.setattr(reconcile.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("stack.inference.reconcile.signal.signal", lambda *_: None)
     monkeypatch.setattr(reconcile, "reconcile", lambda *_: [{"name": "m:latest", "digest": "sha256:a"}])
     assert reconcile.main() == 0
     assert json.loads(capsys.readouterr().out) == [{"name": "m:latest", "digest": "sha256:a"}]

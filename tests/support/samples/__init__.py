@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,8 @@ class Sample:
     stack_file: Path
     lock: Path
     environment: dict[str, str] = field(default_factory=dict)
+    rotated: tuple[str, ...] = ()
+    """Secrets that have another value than in other samples."""
 
     @cached_property
     def _platform(self) -> Any:
@@ -48,8 +50,13 @@ class Sample:
     @cached_property
     def canaries(self) -> dict[str, str]:
         """Secret's key -> its value: unmistakable wherever it turns up, the same in every run."""
-        names = ["admin-password", "webui-secret-key", "ca-key", *(f"key-{c.name}" for c in self.platform.consumers)]
-        return {name: f"canary-{hashlib.sha256(name.encode()).hexdigest()[:24]}" for name in names}
+        names = [
+            "admin-password",
+            "webui-secret-key",
+            "ca-key",
+            *(f"key-{c['name']}" for c in self._platform["consumers"]),
+        ]
+        return {name: _canary(f"{name} again" if name in self.rotated else name) for name in names}
 
     @property
     def config(self) -> dict[str, str]:
@@ -64,6 +71,16 @@ class Sample:
 
     def __str__(self) -> str:
         return self.name
+
+    def variant(self, folder: Path, platform: dict[str, Any], **fields: Any) -> Sample:
+        """The same with other settings (top keys of the platform are replaced) and other fields."""
+        file = folder / f"Pulumi.{len(list(folder.iterdir()))}.yaml"
+        file.write_text(yaml.safe_dump({"config": {"private-llm:platform": self._platform | platform}}))
+        return replace(self, stack_file=file, **fields)
+
+
+def _canary(name: str) -> str:
+    return f"canary-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
 
 
 _OFFICIAL: Final = HERE / "official.lock.json"
