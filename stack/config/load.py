@@ -10,7 +10,7 @@ from typing import Final
 import pulumi
 
 from stack import parts
-from stack.config.explain import parse_platform
+from stack.config.explain import ConfigError, parse_platform
 from stack.config.model import Platform
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -46,10 +46,13 @@ class Environment:
 
 
 def load() -> Environment:
-    """Reads this stack's configuration. Raises ConfigError before any resource is registered."""
+    """Reads this stack's configuration. Raises RunError (no traceback) before any resource is registered."""
     config = pulumi.Config()
     project, stack = pulumi.get_project(), pulumi.get_stack()
-    platform = parse_platform(config.require_object("platform"), source=f"Pulumi.{stack}.yaml")
+    try:
+        platform = parse_platform(config.require_object("platform"), source=f"Pulumi.{stack}.yaml")
+    except ConfigError as error:
+        raise pulumi.RunError(str(error)) from None
     lock = Path(os.environ.get("PRIVATE_LLM_LOCK") or OFFICIAL_LOCK)
     return Environment(
         project=project,
