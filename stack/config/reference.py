@@ -61,6 +61,7 @@ config:
         webSearch: false
         codeExecution: false
         imageGeneration: false
+        tools: false
         apiKeys: false
       resources: {memory: 2GiB, cpus: 2}
     memory:
