@@ -1,0 +1,43 @@
+"""What services see of each other: questions from a one-shot container on one of the platform's networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ops.docker import Result
+from ops.settings import STACK_LABEL
+from tests.support.live.platform import Platform
+
+# The images have no curl: the shell asks. `timeout` bounds names that do not resolve and packets that are dropped.
+_GET: Final = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n" "$2" "$0" >&3 && cat <&3'
+_CONNECT: Final = 'exec 3<>"/dev/tcp/$0/$1" && echo connected'
+
+
+def run(platform: Platform, network: str, command: Sequence[str]) -> Result:
+    """Runs a command in a fresh container of the base image on a network (by its full name)."""
+    label = f"{STACK_LABEL}={platform.stack}"
+    hardening = ["--cap-drop=ALL", "--user=10001:10001", "--read-only", "--label", label]
+    return platform.docker.attempt(
+        ["run", "--rm", "--network", network, *hardening, platform.image("base"), *command], limit=60
+    )
+
+
+def get(platform: Platform, network: str, host: str, port: int, path: str) -> str:
+    """The body of a plain HTTP answer from inside a network of the stack. Raises AssertionError unless it is 200."""
+    done = run(platform, platform.name(network), ["timeout", "10", "bash", "-c", _GET, host, str(port), path])
+    head, _, body = done.out.replace("\r\n", "\n").partition("\n\n")
+    assert done.code == 0, f"GET {host}:{port}{path} from {network}: {done.err.strip()}"
+    assert " 200" in head.splitlines()[0], f"GET {host}:{port}{path} from {network}: {head}"
+    return body
+
+
+def connects(platform: Platform, network: str, host: str, port: int) -> bool:
+    """Whether a TCP connection comes about from inside a network (by its full name)."""
+    return "connected" in run(platform, network, ["timeout", "4", "bash", "-c", _CONNECT, host, str(port)]).out
+
+
+def connects_from(platform: Platform, service: str, host: str, port: int) -> bool:
+    """Whether a TCP connection comes about from inside a service's own container."""
+    command = ["exec", platform.name(service), "timeout", "4", "bash", "-c", _CONNECT, host, str(port)]
+    return "connected" in platform.docker.attempt(command, limit=30).out
