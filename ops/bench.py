@@ -14,7 +14,6 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -47,12 +46,12 @@ class Bench:
     env: dict[str, str]
     steps: dict[str, float] = field(default_factory=dict)
 
-    def ops(self, name: str, command: str, **words: str) -> str:
-        """Runs one command of the copy, timed under `name`. Raises OpsError with its last lines."""
+    def make(self, name: str, target: str, **words: str) -> str:
+        """Runs one target of the copy's Makefile, timed under `name`. Raises OpsError with its last lines."""
         say(f"bench: {name}...")
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "ops", command], cwd=self.root, env={**self.env, **words},
+            ["make", "--no-print-directory", target], cwd=self.root, env={**self.env, **words},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         self.steps[name] = round(time.monotonic() - started, 2)
@@ -65,7 +64,7 @@ class Bench:
     def pulumi_environment(self) -> dict[str, str]:
         """What `make env` gives."""
         found = dict(self.env)
-        for line in self.ops("env", "env").splitlines():
+        for line in self.make("env", "env").splitlines():
             if match := re.fullmatch(r"export (\w+)=(.*)", line):
                 found[match[1]] = match[2].strip("'")
         return found
@@ -112,7 +111,7 @@ def bench_on(work: Path, env: Mapping[str, str], name: str) -> Iterator[Bench]:
         yield bench
     finally:
         with contextlib.suppress(OpsError):
-            bench.ops("destroy", "destroy", DATA="delete", CONFIRM=STACK)
+            bench.make("destroy", "destroy", DATA="delete", CONFIRM=STACK)
 
 
 def first_token(text: str) -> float:
@@ -159,15 +158,15 @@ def idle_memory(env: Mapping[str, str]) -> float:
 def warm(work: Path) -> dict[str, Any]:
     """Everything cached: from destroyed to answering, nothing to do, preview, memory at rest."""
     with bench_on(work, {}, "warm") as bench:
-        bench.ops("first up", "up")
-        bench.ops("destroy before warm up", "destroy")
+        bench.make("first up", "up")
+        bench.make("destroy before warm up", "destroy")
         started = time.monotonic()
-        bench.ops("warm up", "up")
-        token = first_token(bench.ops("first answer", "ask", Q=QUESTION))
+        bench.make("warm up", "up")
+        token = first_token(bench.make("first answer", "ask", Q=QUESTION))
         warm_s = time.monotonic() - started
-        again = bench.ops("up with nothing to do", "up")
+        again = bench.make("up with nothing to do", "up")
         times, drift = previews(bench)
-        token = first_token(bench.ops("answer", "ask", Q=QUESTION)) or token
+        token = first_token(bench.make("answer", "ask", Q=QUESTION)) or token
         say(f"bench: waiting {IDLE} s for the idle memory...")
         time.sleep(IDLE)
         return {
@@ -223,11 +222,15 @@ def second_engine(work: Path) -> Iterator[str]:
 def cold(work: Path) -> float:
     """Seconds from nothing but this machine's packages to the first streamed token."""
     with second_engine(work) as address:
-        env = {"PRIVATE_LLM_CACHE": str(work / "cache"), "DOCKER_HOST": address}
+        env = {
+            "PRIVATE_LLM_CACHE": str(work / "cache"),
+            "PIP_CACHE_DIR": str(work / "pip"),
+            "DOCKER_HOST": address,
+        }
         with bench_on(work, env, "cold") as bench:
             started = time.monotonic()
-            bench.ops("cold up", "up")
-            bench.ops("cold first answer", "ask", Q=QUESTION)
+            bench.make("cold up", "up")
+            bench.make("cold first answer", "ask", Q=QUESTION)
             return round(time.monotonic() - started, 1)
 
 
