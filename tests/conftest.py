@@ -5,6 +5,7 @@ And the fixture `plan`: what the real program registers, once for each sample.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TESTS: Final = Path(__file__).parent
 LADDER: Final = ("unit", "contracts", "rendered", "tools", "live")
+FAST: Final = LADDER[:3]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder not in LADDER:
             pytest.exit(f"{item.path}: tests live in tests/{{{','.join(LADDER)}}}/", returncode=4)
         item.add_marker(folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person's shell says of Pulumi, Docker and us does not reach the fast tests."""
+    if request.path.relative_to(TESTS).parts[0] in FAST:
+        for name in [n for n in os.environ if n.startswith(("PULUMI_", "DOCKER_", "PRIVATE_LLM_"))]:
+            monkeypatch.delenv(name)
 
 
 @cache

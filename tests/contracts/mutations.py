@@ -222,6 +222,7 @@ MUTATIONS: Final = [
     Mutation("hardening.memory_and_cpus_are_bounded", "no memory limit", _drops("ollama-container", "memory")),
     Mutation("hardening.memory_and_cpus_are_bounded", "swap on top", _sets("ollama-container", memorySwap=99999.0)),
     Mutation("hardening.memory_and_cpus_are_bounded", "no CPU limit", _drops("chat-owner", "cpus")),
+    Mutation("hardening.cpus_are_spelt_as_they_are_read_back", "a bare number", _sets("chat-container", cpus="2")),
     Mutation("hardening.logs_are_bounded", "no cap", _sets("chat-container", logOpts={"max-size": "10m"})),
     Mutation(
         "hardening.temporary_folders_are_bounded", "no size", _sets("chat-container", tmpfs={"/tmp": "mode=1777"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Final
 import pytest
 import requests
 
+from stack.gateway import routes
+from tests.conftest import recorded
+from tests.support import tools
 from tests.support.fakes import Fake, fake_chat, fake_engine
 from tests.support.gateway import Running, running
 from tests.support.samples import SAMPLES
@@ -123,12 +127,14 @@ class TestModels:
             "X-Forwarded-User": "root",
             "Remote-User": "root",
             "X-Real-Ip": "1.2.3.4",
+            "X-Forwarded-For": "1.2.3.4",
         }
         for path, method in (("/v1/chat/completions", "POST"), ("/ollama/api/tags", "GET")):
             assert world.gateway.ask(path, KEY, method, json=HELLO, headers=sent).ok
             seen = {name.lower(): value for name, value in world.engine.last.headers.items()}
             assert not {"authorization", "cookie", "x-forwarded-user", "remote-user", "x-real-ip"} & set(seen)
             assert "canary" not in str(seen)
+            assert seen["x-forwarded-for"] == "127.0.0.1"
 
     def test_the_engine_sees_its_own_name(self, world: World) -> None:
         world.gateway.ask("/v1/chat/completions", KEY, "POST", json=HELLO)
@@ -282,6 +288,16 @@ class TestListeners:
         assert requests.get(f"{inside}/v1/models", headers=headers, timeout=5).status_code == 200
         assert requests.get(f"{inside}/", headers=headers, timeout=5).status_code == 404
         assert requests.get(f"{inside}/ollama/api/tags", headers=headers, timeout=5).status_code == 404
+
+    def test_the_health_check_of_the_container_tells_up_from_down(self, world: World) -> None:
+        check = recorded("dev").one("gateway-container").clear("healthcheck")["tests"]
+        assert check[:2] == ["CMD", "caddy"]
+        inner = f":{routes.INNER_PORT}/"
+        assert inner in check[-1]
+        for port, up in ((world.gateway.inner, True), (1, False)):
+            words = [word.replace(inner, f":{port}/") for word in check[2:]]
+            done = subprocess.run([tools.caddy(), *words], capture_output=True, text=True, timeout=10, check=False)
+            assert (done.returncode == 0) is up, done.stderr
 
     def test_metrics_count_tokens_by_consumer(self, world: World) -> None:
         world.gateway.ask("/v1/chat/completions", KEY, "POST", json=HELLO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -78,6 +79,15 @@ def memory_and_cpus_are_bounded(plan: Plan) -> Iterator[Finding]:
         yield finding(container, bool(memory) and memory > 0, "has no memory limit")
         yield finding(container, memory == swap, f"may use {swap} MiB with swap, but {memory} MiB of memory")
         yield finding(container, bool(cpus) and float(cpus) > 0, "has no CPU limit")
+
+
+def cpus_are_spelt_as_they_are_read_back(plan: Plan) -> Iterator[Finding]:
+    """CPU limits are spelt as Docker's come back (`2.0`, `0.5`, `10.`): others replace on every `up`."""
+    for container in plan.containers:
+        cpus = container.clear("cpus")
+        if cpus is not None:
+            good = re.fullmatch(r"[1-9]+\.0|\d+\.\d*[1-9]|[1-9]\d*0\d*\.", cpus)
+            yield finding(container, bool(good), f"has the CPU limit {cpus!r}")
 
 
 def logs_are_bounded(plan: Plan) -> Iterator[Finding]:
