@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Final, NoReturn
@@ -33,9 +34,31 @@ def program(name: str, how: str) -> Path:
     return Path(found) if found else missing(name, how)
 
 
+@cache
 def promtool() -> Path:
-    """Prometheus' checker."""
+    """Prometheus' checker: installed, or out of Debian's package, which is unpacked and not installed (no service)."""
+    kept = paths.cache() / "tools" / "promtool-debian" / "promtool"
+    if not shutil.which("promtool") and (kept.exists() or _out_of_debian("prometheus", "usr/bin/promtool", kept)):
+        return kept
     return program("promtool", "install Prometheus (Debian: apt-get install prometheus)")
+
+
+def _out_of_debian(package: str, file: str, kept: Path) -> bool:
+    """Puts one file of a Debian package into the cache; False where there is no such package."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        return False
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # apt downloads as a user of its own
+        for fetch in (["download"], ["update"], ["download"]):
+            words = ["apt-get", "-qq", *fetch, *([package] if fetch == ["download"] else [])]
+            subprocess.run(words, cwd=folder, capture_output=True, timeout=300, check=False)
+            if found := list(folder.glob("*.deb")):
+                subprocess.run(["dpkg-deb", "-x", found[0], folder / "out"], check=True, timeout=120)
+                (folder / "out" / file).replace(kept)
+                return True
+    return False
 
 
 @cache
