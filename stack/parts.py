@@ -6,10 +6,11 @@ Official sources and package mirrors write the same file, so nothing else in the
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from stack.config.model import Model, Role
+from stack.config.model import Accelerator, Model, Platform, Role
 
 Source = Literal["official", "mirror"]
 SOURCES: Final = ("official", "mirror")
@@ -48,6 +49,11 @@ class Parts:
             )
         return self.images[name]
 
+    def require(self, names: Iterable[str]) -> None:
+        """Raises MissingPart for the first of these images that is not there."""
+        for name in names:
+            self.image(name)
+
     def has(self, name: str) -> bool:
         """Whether this source has the image."""
         return name in self.images
@@ -84,6 +90,24 @@ def parse(text: str) -> Parts:
         for role, entry in data.get("models", {}).items()
     }
     return Parts(source=data["source"], images=dict(data.get("images", {})), models=models)
+
+
+def engine_image(accelerator: Accelerator) -> str:
+    """The engine's image; the usual one serves NVIDIA cards and CPUs."""
+    return "ollama-rocm" if accelerator is Accelerator.AMD else "ollama"
+
+
+def needed(platform: Platform) -> list[str]:
+    """The images that this platform cannot do without (Grafana is merely left out)."""
+    names = ["base", "gateway-builder", engine_image(platform.engine.accelerator)]
+    if platform.chat.enabled:
+        names.append("open-webui")
+    if platform.uses_memory:
+        names.append("chroma")
+    if platform.observability.enabled:
+        names += ["prometheus", "node-exporter"]
+        names += ["gpu-exporter"] * (platform.engine.accelerator is Accelerator.NVIDIA)
+    return names
 
 
 def served(models: tuple[Model, ...], parts: Parts) -> tuple[ServedModel, ...]:

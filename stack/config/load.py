@@ -53,12 +53,16 @@ def load() -> Environment:
         platform = parse_platform(config.require_object("platform"), source=f"Pulumi.{stack}.yaml")
     except ConfigError as error:
         raise pulumi.RunError(str(error)) from None
-    lock = Path(os.environ.get("PRIVATE_LLM_LOCK") or OFFICIAL_LOCK)
+    lock = parts.parse(Path(os.environ.get("PRIVATE_LLM_LOCK") or OFFICIAL_LOCK).read_text())
+    try:
+        lock.require(parts.needed(platform))
+    except parts.MissingPart as error:
+        raise pulumi.RunError(str(error)) from None
     return Environment(
         project=project,
         stack=stack,
         platform=platform,
-        parts=parts.parse(lock.read_text()),
+        parts=lock,
         ca_certificate=config.require("ca-certificate"),
         secrets=Secrets(
             admin_password=config.require_secret("admin-password"),

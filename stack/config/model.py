@@ -142,6 +142,8 @@ class Engine(Strict):
     """What it computes on. `nvidia` needs NVIDIA's container toolkit on the host, `amd` the ROCm driver."""
     gpus: tuple[Gpu, ...] = Field(default=(), strict=False)
     """GPUs by index or NVIDIA UUID, as text; empty means all of them."""
+    device_groups: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = Field(default=(), strict=False)
+    """With `amd`: ids of the host's groups that own its cards (`stat -c %g /dev/kfd /dev/dri/render*` on the host)."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     """Requests that one model answers at the same time (slots)."""
     max_loaded_models: Annotated[int, Field(ge=1, le=32)] = 2
@@ -169,6 +171,8 @@ class Engine(Strict):
             problems.append("gpus: accelerator is cpu; set accelerator to nvidia or amd, or remove gpus")
         if self.accelerator is Accelerator.AMD and any(not gpu.isdigit() for gpu in self.gpus):
             problems.append("gpus: with accelerator amd, GPUs are given by index")
+        if (self.accelerator is Accelerator.AMD) != bool(self.device_groups):
+            problems.append("deviceGroups: needed with accelerator amd, and only there")
         problems += [f"gpus: {gpu!r} is listed twice" for gpu in _twice(self.gpus)]
         _refuse(problems)
         return self

@@ -23,6 +23,7 @@ config:
     engine:
       accelerator: nvidia
       gpus: ["0", "1"]
+      deviceGroups: []
       parallel: 4
       maxLoadedModels: 2
       keepAlive: 10m

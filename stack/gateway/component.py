@@ -72,7 +72,7 @@ class Gateway(ComponentResource):
                         name="consumers",
                         folder=routes.CONSUMERS_FOLDER,
                         file=routes.CONSUMERS_FILE,
-                        content=Output.secret(keys.apply(lambda known: consumers.render(people, known))),
+                        content=Output.secret(keys.apply(lambda known: consumers.render(people, known, models))),
                     ),
                 ),
             ),

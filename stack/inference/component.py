@@ -12,7 +12,7 @@ from stack.config.load import Environment
 from stack.host import networks
 from stack.host.component import Host
 from stack.inference import ollama
-from stack.parts import ServedModel
+from stack.parts import ServedModel, engine_image
 from stack.service import Service, ServiceArgs
 from stack.shape import UID, Endpoint, Metrics
 
@@ -28,7 +28,7 @@ class Inference(ComponentResource):
     def __init__(self, env: Environment, host: Host) -> None:
         super().__init__("llm:inference:Inference", "inference", opts=ResourceOptions(parent=host))
         engine = env.platform.engine
-        image = ollama.image(engine.accelerator)
+        image = engine_image(engine.accelerator)
         self.image = host.image(image)
         self.service = Service(
             ollama.NAME,

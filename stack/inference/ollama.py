@@ -16,11 +16,6 @@ HOME: Final = "/tmp"  # Ollama makes a key pair in its home at each start; nothi
 HEALTH: Final = Health(test=["CMD", "ollama", "list"])
 
 
-def image(accelerator: Accelerator) -> str:
-    """Name of the image in the lock; the usual one serves NVIDIA cards and CPUs."""
-    return "ollama-rocm" if accelerator is Accelerator.AMD else "ollama"
-
-
 def environment(engine: Engine) -> dict[str, str]:
     """The engine's environment (names: `ollama serve --help`)."""
     settings = {
@@ -50,6 +45,6 @@ def gpus(engine: Engine) -> Gpus:
         case Accelerator.NVIDIA:
             return Gpus(request=f"device={','.join(engine.gpus)}" if engine.gpus else "all")
         case Accelerator.AMD:
-            return Gpus(devices=("/dev/dri", "/dev/kfd"), groups=("render", "video"))
+            return Gpus(devices=("/dev/dri", "/dev/kfd"), groups=[str(group) for group in engine.device_groups])
         case Accelerator.CPU:
             return Gpus()

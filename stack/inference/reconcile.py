@@ -88,12 +88,13 @@ def puller(spec: dict[str, Any], image: str, network: str) -> Iterator[str]:
     """A running one-shot container with the model volume; always removed, also after Ctrl-C."""
     name = spec["puller"]
     subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)
-    hardening = ["--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--read-only", "--tmpfs=/tmp:mode=1777"]
+    hardening = ["--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--read-only"]
+    limits = ["--tmpfs=/tmp:mode=1777,size=64m", "--memory=2g", "--memory-swap=2g", "--log-opt=max-size=10m"]
     environment = ["HOME=/tmp", f"OLLAMA_MODELS={MODELS}", "OLLAMA_HOST=127.0.0.1:11434", "OLLAMA_NOPRUNE=1"]
     docker(
         "run", "--detach", "--name", name, "--network", network, "--user", f"{spec['user']}:{spec['user']}",
         "--label", f"private-llm.stack={spec['stack']}", "--label", "private-llm.service=model-pull",
-        *hardening, "--memory=2g", "--memory-swap=2g", "--volume", f"{spec['volume']}:{MODELS}",
+        *hardening, *limits, "--volume", f"{spec['volume']}:{MODELS}",
         *[word for setting in environment for word in ("--env", setting)], image, "serve",
     )  # fmt: skip
     try:
@@ -190,6 +191,9 @@ def bring(container: str, model: dict[str, Any]) -> dict[str, str]:
     """Pulls one model, repairs what is corrupt, checks its digest, gives it its name."""
     name, origin = model["name"], model["from"]
     started = time.monotonic()
+    if model["digest"] and digest_of(container, manifest_path(name)) == model["digest"] and not verify(container, name):
+        say(f"{name}: there with its pinned digest, verified in {time.monotonic() - started:.0f} s")
+        return {"name": tagged(name), "digest": model["digest"]}
     pull(container, model)
     bad = verify(container, origin)
     if bad:
@@ -212,27 +216,40 @@ def bring(container: str, model: dict[str, Any]) -> dict[str, str]:
     return {"name": tagged(name), "digest": digest}
 
 
-def remove_dropped(container: str, wanted: list[str]) -> None:
-    """Removes models that an earlier run pulled and that are declared no more; others are left alone."""
+def recorded(container: str) -> set[str]:
+    """The names of the models that earlier runs pulled, finished or not."""
     record = read_file(container, RECORD)
-    for name in sorted(set(json.loads(record) if record else []) - set(wanted)):
+    return set(json.loads(record)) if record else set()
+
+
+def record(container: str, names: set[str]) -> None:
+    """Writes them in one step: half a record would make the rest of our models nobody's."""
+    write = f"cat > {RECORD}.new && mv {RECORD}.new {RECORD}"
+    docker("exec", "--interactive", container, "sh", "-c", write, stdin=json.dumps(sorted(names)))
+
+
+def remove_dropped(container: str, wanted: set[str]) -> None:
+    """Removes models that an earlier run pulled and that are declared no more; others are left alone."""
+    for name in sorted(recorded(container) - wanted):
         if read_file(container, manifest_path(name)) is not None:
             say(f"{name}: no longer declared, removing")
             docker("exec", container, "ollama", "rm", name)
-    write = f"cat > {RECORD}.new && mv {RECORD}.new {RECORD}"
-    docker("exec", "--interactive", container, "sh", "-c", write, stdin=json.dumps(sorted(wanted)))
+    record(container, wanted)
 
 
 def reconcile(spec: dict[str, Any], image: str, network: str) -> list[dict[str, str]]:
     """Does all of it; models of one network share a container."""
     models: list[dict[str, Any]] = spec["models"]
     result = []
+    wanted = {tagged(model["name"]) for model in models}
     places = list(dict.fromkeys(model["network"] or network for model in models))
     for place in places:
         with puller(spec, image, place) as container:
+            # Before the first pull: what an interrupted run has fetched is ours too.
+            record(container, recorded(container) | wanted)
             result += [bring(container, model) for model in models if (model["network"] or network) == place]
             if place == places[-1]:
-                remove_dropped(container, [tagged(model["name"]) for model in models])
+                remove_dropped(container, wanted)
     for model in models:
         wait_for(spec["engine"], model["name"])
     return result

@@ -134,6 +134,7 @@ MODEL_ONLY = (
     "more than once",
     "smaller than",
     "accelerator is cpu",
+    "needed with accelerator amd",
 )
 
 

@@ -6,15 +6,16 @@ import pytest
 
 from stack.config.model import Accelerator, Engine, KvCache
 from stack.inference import ollama
+from stack.parts import engine_image
 
 CPU = Engine()
 ONE_NVIDIA = Engine(accelerator=Accelerator.NVIDIA, gpus=("1",))
 ALL_NVIDIA = Engine(accelerator=Accelerator.NVIDIA)
-AMD = Engine(accelerator=Accelerator.AMD, gpus=("0", "2"))
+AMD = Engine(accelerator=Accelerator.AMD, gpus=("0", "2"), device_groups=(44, 109))
 
 
 def test_only_amd_has_an_image_of_its_own() -> None:
-    assert [ollama.image(kind) for kind in Accelerator] == ["ollama", "ollama", "ollama-rocm"]
+    assert [engine_image(kind) for kind in Accelerator] == ["ollama", "ollama", "ollama-rocm"]
 
 
 def test_a_cpu_engine_gets_no_card() -> None:
@@ -31,6 +32,7 @@ def test_nvidia_cards_by_index_or_all() -> None:
 def test_amd_cards_are_devices_and_chosen_by_environment() -> None:
     gpus = ollama.gpus(AMD)
     assert (gpus.request, gpus.devices) == (None, ("/dev/dri", "/dev/kfd"))
+    assert gpus.groups == ["44", "109"]
     assert ollama.environment(AMD)["ROCR_VISIBLE_DEVICES"] == "0,2"
     assert "ROCR_VISIBLE_DEVICES" not in ollama.environment(ONE_NVIDIA)
 

@@ -272,7 +272,7 @@ def test_a_tag_without_a_size_is_not_guessed() -> None:
 
 
 def test_every_image_that_can_be_needed_has_a_size_and_a_version() -> None:
-    engines = ({"accelerator": "cpu"}, {"accelerator": "nvidia"}, {"accelerator": "amd"})
+    engines = ({"accelerator": "cpu"}, {"accelerator": "nvidia"}, {"accelerator": "amd", "deviceGroups": [44]})
     needed = {name for engine in engines for name in images_needed(platform(engine=engine))}
     assert needed == set(IMAGES)
     assert needed - {"gateway"} <= set(versions.IMAGES)
@@ -338,7 +338,7 @@ def test_amd_needs_its_devices(ask: Ask, tmp_path: Path, devices: list[str], gpu
         path = tmp_path / "dev" / device
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    found = ask("amd gpus", {"engine": {"accelerator": "amd", "gpus": gpus}}, FakeDocker())
+    found = ask("amd gpus", {"engine": {"accelerator": "amd", "deviceGroups": [44], "gpus": gpus}}, FakeDocker())
     assert [finding.refuses for finding in found] == [True] * (says is not None)
     assert says is None or says in found[0].what
 

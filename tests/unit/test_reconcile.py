@@ -140,6 +140,19 @@ def test_a_good_model_is_pulled_once(daemon: Daemon, pulls: list[str]) -> None:
     assert daemon.did("rm") == []
 
 
+def test_a_pinned_model_that_is_there_needs_no_registry(daemon: Daemon, pulls: list[str]) -> None:
+    pinned = "sha256:" + hashlib.sha256(daemon.files[manifest_path("m")].encode()).hexdigest()
+    assert reconcile.bring("c", MODEL | {"digest": pinned}) == {"name": "m:latest", "digest": pinned}
+    assert pulls == []
+
+
+def test_a_pinned_model_with_a_corrupt_file_is_fetched(daemon: Daemon, pulls: list[str]) -> None:
+    pinned = "sha256:" + hashlib.sha256(daemon.files[manifest_path("m")].encode()).hexdigest()
+    daemon.corrupt = {path for path in daemon.files if "/blobs/" in path}
+    reconcile.bring("c", MODEL | {"digest": pinned})
+    assert pulls == ["m", "m"]
+
+
 def test_a_corrupt_file_is_removed_and_fetched_again(daemon: Daemon, pulls: list[str]) -> None:
     (blob,) = [path for path in daemon.files if "/blobs/" in path]
     daemon.corrupt = {blob}
@@ -174,13 +187,13 @@ def test_a_model_from_elsewhere_gets_its_own_name(daemon: Daemon, pulls: list[st
 
 def test_only_models_of_ours_are_ever_removed(daemon: Daemon) -> None:
     daemon.files |= {RECORD: '["m:latest", "old:latest"]', manifest_path("old"): "{}", manifest_path("theirs"): "{}"}
-    reconcile.remove_dropped("c", ["m:latest"])
+    reconcile.remove_dropped("c", {"m:latest"})
     assert [command[-1] for command in daemon.did("ollama", "rm")] == ["old:latest"]
     assert json.loads(daemon.files[RECORD]) == ["m:latest"]
 
 
 def test_the_record_is_replaced_in_one_step(daemon: Daemon) -> None:
-    reconcile.remove_dropped("c", ["m:latest"])
+    reconcile.record("c", {"m:latest"})
     ((*_, script),) = daemon.did("--interactive")
     assert script == f"cat > {RECORD}.new && mv {RECORD}.new {RECORD}"
 
@@ -234,7 +247,20 @@ def test_models_of_one_network_share_a_container(daemon_calls: Daemon, pulls: li
     networks = [run[run.index("--network") + 1] for run in daemon_calls.did("run")]
     assert networks == ["p-dev-pull", "elsewhere"]
     assert len(result) == len(pulls) == 3
-    assert len(daemon_calls.did("--interactive")) == 1, "the record is written once, at the end"
+
+
+def test_models_are_recorded_as_ours_before_the_first_pull(
+    daemon_calls: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon_calls.files[RECORD] = '["old:latest"]'
+
+    def interrupted(_container: str, _model: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reconcile, "pull", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reconcile.reconcile(SPEC | {"models": [MODEL]}, "i", "p-dev-pull")
+    assert json.loads(daemon_calls.files[RECORD]) == ["m:latest", "old:latest"]
 
 
 def test_a_failure_is_told_in_one_line_without_a_traceback(

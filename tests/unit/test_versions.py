@@ -25,8 +25,8 @@ def test_the_sdk_of_a_plugin_has_its_version(plugin: str) -> None:
 
 
 def test_stand_ins_answer_with_the_official_versions() -> None:
-    assert docker_names.OFFICIAL_VERSION == versions.PLUGINS["docker"]
-    assert command.VERSION == versions.PLUGINS["command"]
+    assert versions.PLUGINS["docker"] == docker_names.OFFICIAL_VERSION
+    assert versions.PLUGINS["command"] == command.VERSION
 
 
 @pytest.mark.parametrize("image", ["open-webui", "chroma", "gateway-builder"])
