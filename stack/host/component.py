@@ -12,6 +12,9 @@ from stack.parts import Parts
 
 STACK_LABEL = "private-llm.stack"
 SERVICE_LABEL = "private-llm.service"
+# `internal` alone stops what would be forwarded, not what is for the host itself: a container would reach every
+# program that listens on it. Without an address of the host on the bridge there is no way there.
+_NO_ADDRESS = {"com.docker.network.bridge.inhibit_ipv4": "true"}
 
 
 class Host(ComponentResource):
@@ -60,8 +63,10 @@ class Host(ComponentResource):
             name=self.physical(spec.name),
             driver="bridge",
             internal=spec.internal,
+            options=_NO_ADDRESS if spec.internal else None,
             labels=[docker.NetworkLabelArgs(label=key, value=value) for key, value in self.labels(spec.name).items()],
-            opts=self.opts,
+            # Docker allows two networks of one name: the old one has to go first, and with it what is connected.
+            opts=ResourceOptions(parent=self, provider=self.provider, delete_before_replace=True),
         )
 
 
