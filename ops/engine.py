@@ -16,6 +16,7 @@ from ops.errors import OpsError
 from ops.progress import Say
 from ops.request import Source
 
+STANDARD: Final = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
 START_LIMIT: Final = 60  # seconds for dockerd to answer
 SAFE_LOOPBACK: Final = 28  # from this major version on, neighbours cannot reach ports published on 127.0.0.1
 LOOPBACK_RULE: Final = ("PREROUTING", "!", "-i", "lo", "-d", "127.0.0.0/8", "-j", "DROP")
@@ -35,7 +36,8 @@ def ensure_engine(source: Source, say: Say) -> DockerCli:
         install(source, say)
         version = start(docker, say)
     except DaemonDown as down:
-        if docker.remote or os.geteuid() != 0:
+        # Nothing that is started here would answer at another address.
+        if docker.host not in STANDARD or os.geteuid() != 0:
             raise OpsError(str(down)) from down
         if shutil.which("dockerd") is None:
             install(source, say)
