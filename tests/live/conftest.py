@@ -53,10 +53,15 @@ def docker() -> DockerCli:
     return engine()
 
 
+def stack() -> str:
+    """The name of the stack under test."""
+    return "kept" if os.environ.get("LIVE_KEEP") else sweep.stack_name()
+
+
 @pytest.fixture(scope="session")
 def neighbours(docker: DockerCli) -> dict[str, dict[str, Any]]:
     """Everybody else's containers as they were before the tests."""
-    return sweep.others(docker, sweep.stack_name())
+    return sweep.others(docker, stack())
 
 
 def note(text: str) -> None:
@@ -74,7 +79,7 @@ def platform(
     folder = Path(kept) if kept else tmp_path_factory.mktemp("platform")
     for dead in sweep.remove_dead(docker) if not kept else ():
         note(f"removed what tests had left: stack {dead}")
-    mine = Platform(folder, "kept" if kept else sweep.stack_name(), docker)
+    mine = Platform(folder, stack(), docker)
     if not mine.root.exists():
         mine.make()
     elif kept:

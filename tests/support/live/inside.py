@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ops.docker import Result
@@ -11,7 +11,14 @@ from tests.support.live.platform import Platform
 
 # The images have no curl: the shell asks. `timeout` bounds names that do not resolve and packets that are dropped.
 _GET: Final = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n" "$2" "$0" >&3 && cat <&3'
-_CONNECT: Final = 'exec 3<>"/dev/tcp/$0/$1" && echo connected'
+_CONNECT: Final = """
+while [ $# -gt 0 ]; do
+  timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" && echo "$0:$1"' "$1" "$2" 2>/dev/null &
+  shift 2
+done
+wait
+echo tried
+"""
 
 
 def run(platform: Platform, network: str, command: Sequence[str]) -> Result:
@@ -32,12 +39,27 @@ def get(platform: Platform, network: str, host: str, port: int, path: str) -> st
     return body
 
 
-def connects(platform: Platform, network: str, host: str, port: int) -> bool:
-    """Whether a TCP connection comes about from inside a network (by its full name)."""
-    return "connected" in run(platform, network, ["timeout", "4", "bash", "-c", _CONNECT, host, str(port)]).out
+Target = tuple[str, int]
 
 
-def connects_from(platform: Platform, service: str, host: str, port: int) -> bool:
-    """Whether a TCP connection comes about from inside a service's own container."""
-    command = ["exec", platform.name(service), "timeout", "4", "bash", "-c", _CONNECT, host, str(port)]
-    return "connected" in platform.docker.attempt(command, limit=30).out
+def connects(platform: Platform, network: str, targets: Iterable[Target]) -> set[Target]:
+    """To which of the addresses a TCP connection comes about from inside a network (by its full name)."""
+    wanted = list(targets)
+    return _which(wanted, run(platform, network, _attempts(wanted)).out)
+
+
+def connects_from(platform: Platform, service: str, targets: Iterable[Target]) -> set[Target]:
+    """To which of the addresses a TCP connection comes about from inside a service's own container."""
+    wanted = list(targets)
+    return _which(wanted, platform.docker.attempt(["exec", platform.name(service), *_attempts(wanted)], limit=60).out)
+
+
+def _attempts(targets: list[Target]) -> list[str]:
+    """All at once: what is closed takes its whole time limit."""
+    words = [word for host, port in targets for word in (host, str(port))]
+    return ["bash", "-c", _CONNECT, "connect", *words]
+
+
+def _which(targets: list[Target], said: str) -> set[Target]:
+    assert "tried" in said.split(), f"the probe did not run: {said}"
+    return {target for target in targets if f"{target[0]}:{target[1]}" in said.split()}

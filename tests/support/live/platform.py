@@ -162,13 +162,13 @@ class Platform:
         assert done.returncode == 0, done.stderr
         return dict(pair.split("=", 1) for pair in done.stdout.split("\0") if "=" in pair)
 
-    def pulumi(self, *args: str) -> str:
-        """Plain `pulumi` on the stack, which must succeed; its standard output."""
+    def pulumi(self, *args: str, text: str = "") -> str:
+        """Plain `pulumi` on the stack, which must succeed; its standard output. `text` is its standard input."""
         done = subprocess.run(
             ["pulumi", *args, "--stack", self.stack, "--non-interactive"],
             cwd=self.root,
             env=self.shell,
-            stdin=subprocess.DEVNULL,
+            input=text,
             capture_output=True,
             text=True,
             timeout=300,
@@ -251,7 +251,9 @@ class Platform:
         until(f"{service} is healthy", lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy", limit)
 
     def wait_answering(self, limit: float = 60) -> None:
-        """Waits until the gateway answers for a model."""
+        """Waits until every service is healthy and the gateway answers for a model."""
+        for service in self.running():
+            self.wait_healthy(service, limit)
         session = self.session()
         until("the gateway's /health is 200", lambda: session.get(f"{self.url}/health", timeout=5).ok, limit)
 

@@ -91,6 +91,6 @@ class WebUI:
     def knowledge(self, name: str, files: list[str]) -> str:
         """A collection of uploaded files; its id."""
         created = self.json("POST", "/api/v1/knowledge/create", json={"name": name, "description": name})
-        for file in files:
-            self.json("POST", f"/api/v1/knowledge/{created['id']}/file/add", json={"file_id": file})
+        batch = [{"file_id": file} for file in files]
+        self.json("POST", f"/api/v1/knowledge/{created['id']}/files/batch/add", json=batch)
         return str(created["id"])
