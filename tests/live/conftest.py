@@ -18,6 +18,7 @@ import pytest
 from ops.docker import DockerCli, DockerError
 from ops.errors import OpsError
 from tests.support.live import sweep
+from tests.support.live.bystander import Bystander, standing_by
 from tests.support.live.platform import Platform
 from tests.support.live.webui import WebUI
 
@@ -58,12 +59,6 @@ def stack() -> str:
     return "kept" if os.environ.get("LIVE_KEEP") else sweep.stack_name()
 
 
-@pytest.fixture(scope="session")
-def neighbours(docker: DockerCli) -> dict[str, dict[str, Any]]:
-    """Everybody else's containers as they were before the tests."""
-    return sweep.others(docker, stack())
-
-
 def note(text: str) -> None:
     """One line for the person who waits; pytest keeps standard output to itself."""
     with Path("/dev/tty").open("w") if os.isatty(2) else open(os.devnull, "w") as terminal:  # noqa: PTH123
@@ -71,9 +66,7 @@ def note(text: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def platform(
-    docker: DockerCli, neighbours: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Platform]:
+def platform(docker: DockerCli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform of the committed configuration, up and answering. Always removed, whatever happens."""
     kept = os.environ.get("LIVE_KEEP")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("platform")
@@ -100,6 +93,13 @@ def platform(
         if not kept:
             mine.remove()
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def bystander(docker: DockerCli, platform: Platform) -> Iterator[Bystander]:
+    """Another stack beside the one under test, from when it is first changed to the last test."""
+    with standing_by(docker, platform.image("base")) as other:
+        yield other
 
 
 def refresh(mine: Platform) -> None:

@@ -88,6 +88,6 @@ def test_it_is_a_consumer_of_the_gateway_by_its_own_key(platform: Platform, webu
 
 def counted(platform: Platform) -> float:
     """Requests of the consumer `chat` that the gateway has counted."""
-    text = inside.get(platform, "monitor", "gateway", 8081, "/metrics")
+    (text,) = inside.get(platform, "monitor", "gateway", 8081, "/metrics")
     lines = [line for line in text.splitlines() if re.match(r'gateway_llm_requests_total\{.*consumer="chat"', line)]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)

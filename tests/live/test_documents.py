@@ -52,8 +52,9 @@ def library(platform: Platform, webui: WebUI) -> Library:
 def stored(platform: Platform) -> int:
     """How many passages Chroma has, in all collections, as Chroma itself tells."""
     base = "/api/v2/tenants/default_tenant/databases/default_database/collections"
-    collections = json.loads(inside.get(platform, "vectors", "chroma", 8000, base))
-    return sum(int(inside.get(platform, "vectors", "chroma", 8000, f"{base}/{one['id']}/count")) for one in collections)
+    (listed,) = inside.get(platform, "vectors", "chroma", 8000, base)
+    counts = [f"{base}/{one['id']}/count" for one in json.loads(listed)]
+    return sum(int(count) for count in inside.get(platform, "vectors", "chroma", 8000, *counts)) if counts else 0
 
 
 def check_sources(webui: WebUI, library: Library) -> None:

@@ -10,7 +10,15 @@ from ops.settings import STACK_LABEL
 from tests.support.live.platform import Platform
 
 # The images have no curl: the shell asks. `timeout` bounds names that do not resolve and packets that are dropped.
-_GET: Final = 'exec 3<>"/dev/tcp/$0/$1" && printf "GET %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n" "$2" "$0" >&3 && cat <&3'
+_END: Final = "--- end of an answer ---"
+_GET: Final = f"""
+for path in "${{@:2}}"; do
+  exec 3<>"/dev/tcp/$0/$1" || exit 1
+  printf 'GET %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n' "$path" "$0" >&3
+  cat <&3
+  echo "{_END}"
+done
+"""
 _CONNECT: Final = """
 while [ $# -gt 0 ]; do
   timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" && echo "$0:$1"' "$1" "$2" 2>/dev/null &
@@ -30,13 +38,15 @@ def run(platform: Platform, network: str, command: Sequence[str]) -> Result:
     )
 
 
-def get(platform: Platform, network: str, host: str, port: int, path: str) -> str:
-    """The body of a plain HTTP answer from inside a network of the stack. Raises AssertionError unless it is 200."""
-    done = run(platform, platform.name(network), ["timeout", "10", "bash", "-c", _GET, host, str(port), path])
-    head, _, body = done.out.replace("\r\n", "\n").partition("\n\n")
-    assert done.code == 0, f"GET {host}:{port}{path} from {network}: {done.err.strip()}"
-    assert " 200" in head.splitlines()[0], f"GET {host}:{port}{path} from {network}: {head}"
-    return body
+def get(platform: Platform, network: str, host: str, port: int, *paths: str) -> list[str]:
+    """The bodies of plain HTTP answers from inside a network of the stack. Raises AssertionError unless all are 200."""
+    done = run(platform, platform.name(network), ["timeout", "30", "bash", "-c", _GET, host, str(port), *paths])
+    answers = done.out.replace("\r\n", "\n").split(f"{_END}\n")[:-1]
+    assert done.code == 0, f"GET {host}:{port} {paths} from {network}: {done.err.strip()}"
+    assert len(answers) == len(paths), done.out
+    heads, bodies = zip(*((head, body) for head, _, body in (one.partition("\n\n") for one in answers)), strict=True)
+    assert all(" 200" in head.splitlines()[0] for head in heads), f"GET {host}:{port} {paths} from {network}: {heads}"
+    return list(bodies)
 
 
 Target = tuple[str, int]

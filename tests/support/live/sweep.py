@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import socket
-from typing import Any, Final
+from typing import Final
 
 from ops.docker import DockerCli
 from ops.settings import STACK_LABEL
@@ -59,7 +59,7 @@ def remove_dead(docker: DockerCli) -> list[str]:
 
 def owner(stack: str) -> int | None:
     """The process that a stack of ours belongs to; None for stacks that are not the tests' of this machine."""
-    found = re.fullmatch(NAME.format(machine=machine(), pid=r"(\d+)") + "(-fresh)?", stack)
+    found = re.fullmatch(NAME.format(machine=machine(), pid=r"(\d+)") + "(-fresh|-other)?", stack)
     return int(found[1]) if found else None
 
 
@@ -72,21 +72,3 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def others(docker: DockerCli, stack: str) -> dict[str, dict[str, Any]]:
-    """The containers of everybody else that run under a stack's label: id, start and restarts, by name."""
-    names = docker.run(["ps", "-q", "--filter", f"label={STACK_LABEL}"]).split()
-    if not names:
-        return {}
-    result = {}
-    for one in docker.json(["inspect", *names]):
-        label = one["Config"]["Labels"][STACK_LABEL]
-        if label != stack and owner(label) is None:
-            result[one["Name"]] = {
-                "id": one["Id"],
-                "restarts": one["RestartCount"],
-                "started": one["State"]["StartedAt"],
-                "networks": sorted(one["NetworkSettings"]["Networks"]),
-            }
-    return result
