@@ -44,11 +44,8 @@ pulumi.export(
 pulumi.export(outputs.VERSIONS, {"pulumi": versions.PULUMI, **env.parts.images})
 pulumi.export(outputs.HOSTS, [{"name": env.prefix, "source": env.parts.source}])
 pulumi.export(outputs.LEFT_OUT, left_out)
+pulumi.export(outputs.MODEL_SET, model_set.record)
 pulumi.export(
     outputs.NEXT_STEPS,
-    [
-        'make ask Q="Why is the sky blue?"',
-        f"open {gateway.url} and sign in as {env.platform.chat.admin_email}; the password: make password",
-        "make key NAME=default shows the API key; the base URL is in `endpoints`",
-    ],
+    outputs.next_steps(env.stack, gateway.url, env.platform.chat.admin_email if env.platform.chat.enabled else None),
 )

@@ -6,10 +6,20 @@ from typing import Final
 
 ENDPOINTS: Final = "endpoints"  # {chat, api, health}: URLs
 CA_CERTIFICATE: Final = "caCertificate"  # PEM, for clients to trust
-SERVICES: Final = "services"  # [{name, container, image, health}]
+SERVICES: Final = "services"  # [{name, container, image}]
 CONFIG_FILES: Final = "configFiles"  # [{container, path, sha256, urns}]: for the drift check of `make up`
 MODELS: Final = "models"  # [{id, aliases, role, note}]
 VERSIONS: Final = "versions"  # {part: reference}
 HOSTS: Final = "hosts"  # [{name, source}]
 LEFT_OUT: Final = "leftOut"  # [{name, why}]
+MODEL_SET: Final = "modelSet"  # {urn, engine, models}: what the engine must have, and what to replace when it has not
 NEXT_STEPS: Final = "nextSteps"  # [text]
+
+
+def next_steps(stack: str, url: str, admin: str | None) -> list[str]:
+    """What to do with a platform that is up; `admin` signs in to the chat, None where there is none."""
+    words = "" if stack == "dev" else f" STACK={stack}"
+    steps = [f'make ask Q="Why is the sky blue?"{words}', f"make key NAME=default{words} shows the API key of {url}/v1"]
+    if admin:
+        steps.append(f"open {url} and sign in as {admin}; the password: make password{words}")
+    return steps

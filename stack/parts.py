@@ -43,11 +43,21 @@ class Parts:
     def image(self, name: str) -> str:
         """The reference of an image. Raises MissingPart when this source does not have it."""
         if name not in self.images:
-            raise MissingPart(
-                f"image `{name}` is not in the lock of this stack's source ({self.source}); "
-                f"it has: {', '.join(sorted(self.images))}. Run `make lock`, or switch the part off."
-            )
+            raise MissingPart(self._missing(name))
         return self.images[name]
+
+    def _missing(self, name: str) -> str:
+        if not self.images:
+            return (
+                f"image `{name}`: this shell does not know where the stack's images come from; "
+                'run `eval "$(make -s env)"` in it first, or use `make up`'
+            )
+        if self.source == "mirror":
+            return (
+                f"image `{name}` cannot be made from packages (source: package mirrors); "
+                "use SOURCE=official, or configure the platform without it"
+            )
+        return f"image `{name}` is not in the lock of official images; run `make lock`"
 
     def require(self, names: Iterable[str]) -> None:
         """Raises MissingPart for the first of these images that is not there."""

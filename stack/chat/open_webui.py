@@ -59,6 +59,8 @@ def environment(
         "BYPASS_MODEL_ACCESS_CONTROL": "True",
         "STATIC_DIR": f"{DATA_FOLDER}/static",
         "HOME": DATA_FOLDER,
+        # Uploads are spooled there: /tmp is small, and memory.
+        "TMPDIR": DATA_FOLDER,
         "HF_HOME": f"{DATA_FOLDER}/cache",
     }
     return settings | _closed(chat.features) | _documents(platform, api, vectors)

@@ -37,7 +37,8 @@ class Environment:
     parts: parts.Parts
     ca_certificate: str
     secrets: Secrets
-    adopt: bool
+    adopt: frozenset[str]
+    """Names of volumes that are there though the state does not know them."""
 
     @property
     def prefix(self) -> str:
@@ -70,5 +71,5 @@ def load() -> Environment:
             ca_key=config.require_secret("ca-key"),
             keys={consumer.name: config.require_secret(f"key-{consumer.name}") for consumer in platform.consumers},
         ),
-        adopt=os.environ.get("PRIVATE_LLM_ADOPT") == "1",
+        adopt=frozenset(filter(None, os.environ.get("PRIVATE_LLM_ADOPT", "").split(","))),
     )

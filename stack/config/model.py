@@ -34,7 +34,7 @@ from stack.config.texts import (
     Port,
     Title,
 )
-from stack.config.units import Duration, DurationOrZero, Size
+from stack.config.units import Duration, DurationOrZero, Size, mebibytes
 
 CHAT_CONSUMER: Final = "chat"  # Open WebUI's own key: the chat is a consumer of the gateway like anyone
 
@@ -129,9 +129,16 @@ class Gateway(Strict):
     resources: Resources = Resources(memory="256MiB", cpus=2)
 
     @model_validator(mode="after")
-    def _distinct_ports(self) -> Self:
+    def _possible(self) -> Self:
+        problems = []
         if self.https_port == self.http_port:
-            _refuse([f"httpPort: httpsPort is {self.https_port} too; they must differ"])
+            problems.append(f"httpPort: httpsPort is {self.https_port} too; they must differ")
+        if mebibytes(self.max_body) * 4 > mebibytes(self.resources.memory):
+            problems.append(
+                f"maxBody: bodies are read into memory, so it must be at most a quarter of resources.memory "
+                f"({self.resources.memory})"
+            )
+        _refuse(problems)
         return self
 
 
@@ -202,9 +209,9 @@ class Consumer(Strict):
     """What the key opens: `chat`, `embeddings`, `native` (Ollama's own API)."""
     models: tuple[ModelRef, ...] = Field(default=("*",), min_length=1, strict=False)
     """Models or aliases that it may use; `*` is all of them."""
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Requests in any minute before 429; unset is no limit."""
-    concurrent_streams: Annotated[int, Field(ge=1)] | None = None
+    concurrent_streams: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Answers that may run at the same time before 429; unset is no limit."""
     expires: Moment | None = None
     """When the key stops working, with its time zone, for example 2027-01-31T00:00:00Z."""
@@ -304,7 +311,7 @@ class Platform(Strict):
         served = [name for model in self.models for name in (model.name, *model.aliases)]
         names = [consumer.name for consumer in self.consumers]
         unique = "is there more than once; names and aliases are unique"
-        problems = [f"models: {name!r} {unique}" for name in _twice(served)]
+        problems = [f"models: {name!r} {unique}" for name in _twice([name.removesuffix(":latest") for name in served])]
         problems += [f"consumers: {name!r} {unique}" for name in _twice(names)]
         default = [model for model in self.models if "default" in (model.name, *model.aliases)]
         if not default or default[0].role is not Role.CHAT:

@@ -311,7 +311,7 @@ class Log(Caddy):
     include: list[str] | None = None
     exclude: list[str] | None = None
     writer: dict[str, str] = {"output": "stdout"}
-    encoder: dict[str, str] = {"format": "json"}
+    encoder: dict[str, Any] = {"format": "json"}
     level: str = "INFO"
 
 

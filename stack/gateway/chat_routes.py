@@ -104,10 +104,23 @@ LISTS: Final = [
 SOCKET: Final = "/ws/*"
 
 
-def render(settings: model.Gateway, upstream: str) -> list[Route]:
-    """Routes of the chat UI; requests that match none of them fall through to 404."""
+# Where API clients put keys: the chat UI knows its own cookie and sign-in token only.
+KEY_HEADERS: Final = ["X-Api-Key", "Api-Key", "*-Api-Key", "*-Auth-Token", "*-Access-Token", "Proxy-Authorization"]
+
+
+def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Route]:
+    """Routes of the chat UI; requests that match none of them fall through to 404.
+
+    A key of the gateway is refused here. `own_keys`: the chat UI has API keys itself, which look the same.
+    """
+    refused = caddy.LlmError(
+        status=401, code="wrong_credential", message="API keys are for /v1. The chat has a sign-in of its own."
+    )
+    everything = [SOCKET, *PAGES, *LISTS, *DATA]
+    keys = ["Basic *"] if own_keys else ["Basic *", "Bearer sk-*"]
     body = caddy.RequestBody(max_size=mebibytes(settings.max_upload) * 1024 * 1024)
     return [
+        Route(match=[Match(path=everything, header={"Authorization": keys})], handle=[refused], terminal=True),
         Route(
             match=[
                 Match(path=[SOCKET], header={"Origin": origins(settings)}),
@@ -125,6 +138,8 @@ def _proxy(upstream: str, *, upgrade: bool = False) -> caddy.ReverseProxy:
     return caddy.ReverseProxy(
         upstreams=[caddy.Upstream(dial=upstream)],
         transport=caddy.Transport(dial_timeout="5s"),
-        headers=None if upgrade else caddy.ProxyHeaders(request=caddy.HeaderOps(delete=["Upgrade"])),
+        headers=caddy.ProxyHeaders(
+            request=caddy.HeaderOps(delete=KEY_HEADERS if upgrade else [*KEY_HEADERS, "Upgrade"])
+        ),
         stream_close_delay="30s" if upgrade else None,
     )

@@ -10,6 +10,7 @@ import pulumi_docker as docker
 from pulumi import ComponentResource, Output, ResourceOptions
 
 from stack.config.load import ROOT, Environment
+from stack.config.units import mebibytes
 from stack.gateway import consumers, routes
 from stack.gateway.addresses import origin
 from stack.host import networks
@@ -31,9 +32,12 @@ class Gateway(ComponentResource):
     ) -> None:
         super().__init__("llm:gateway:Gateway", NAME, opts=ResourceOptions(parent=host))
         settings = env.platform.gateway
-        config = routes.render(
-            settings, models, routes.Upstreams(engine=engine.address, chat=chat.address if chat else None)
+        upstreams = routes.Upstreams(
+            engine=engine.address,
+            chat=chat.address if chat else None,
+            chat_keys=env.platform.chat.features.api_keys,
         )
+        config = routes.render(settings, models, upstreams)
         people = env.platform.consumers
         keys = Output.all(**env.secrets.keys)
         self.service = Service(
@@ -50,6 +54,8 @@ class Gateway(ComponentResource):
                     start_period=10,
                 ),
                 metrics=Metrics(port=routes.INNER_PORT),
+                # Requests are read into memory: Go collects in time instead of being ended by the kernel.
+                env={"GOMEMLIMIT": f"{mebibytes(settings.resources.memory) * 8 // 10}MiB"},
                 # Certificates are issued again from our root at each start: nothing in here needs keeping.
                 tmpfs={
                     "/tmp": "size=64m,mode=1777",

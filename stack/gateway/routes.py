@@ -69,6 +69,8 @@ class Upstreams:
 
     engine: str
     chat: str | None
+    chat_keys: bool = False
+    """Whether the chat UI takes API keys of its own."""
 
 
 def render(settings: model.Gateway, models: tuple[ServedModel, ...], upstreams: Upstreams) -> caddy.Config:
@@ -92,7 +94,7 @@ def render(settings: model.Gateway, models: tuple[ServedModel, ...], upstreams: 
                 servers={
                     "https": caddy.Server(
                         listen=[f":{HTTPS_PORT}"],
-                        routes=_outer(settings, api, upstreams.chat),
+                        routes=_outer(settings, api, upstreams),
                         errors=caddy.ServerErrors(routes=[_security_headers(), *_error_routes()]),
                         tls_connection_policies=[caddy.ConnectionPolicy(default_sni=settings.hostnames[0])],
                         logs=caddy.ServerLogs(default_logger_name="access"),
@@ -187,29 +189,37 @@ class _Api:
         )
 
 
-def _outer(settings: model.Gateway, api: _Api, chat: str | None) -> list[Route]:
+def _plain() -> list[Route]:
+    """What no listener takes: odd paths are refused, forged identities removed."""
+    return [
+        _route(
+            Match(vars_regexp={"{http.request.uri}": {"pattern": _ODD_PATH}}),
+            _error(400, "invalid_path", "The path is not in its plain form."),
+        ),
+        Route(handle=[caddy.Headers(request=caddy.HeaderOps(delete=_FORGED))]),
+    ]
+
+
+def _outer(settings: model.Gateway, api: _Api, upstreams: Upstreams) -> list[Route]:
     hosts = Match(host=[*settings.hostnames, settings.address])
     return [
         _security_headers(),
         _route(
             Match(negate=[hosts]), _error(421, "misdirected_request", "This gateway does not answer to that host name.")
         ),
-        _route(
-            Match(vars_regexp={"{http.request.uri}": {"pattern": _ODD_PATH}}),
-            _error(400, "invalid_path", "The path is not in its plain form."),
-        ),
-        Route(handle=[caddy.Headers(request=caddy.HeaderOps(delete=_FORGED))]),
+        *_plain(),
         api.health(),
         *api.openai(),
         *api.native(),
         _route(Match(path=["/v1", "/v1/*", "/ollama", "/ollama/*", "/live", "/metrics"]), _not_found()),
-        *(chat_routes.render(settings, chat) if chat else []),
+        *(chat_routes.render(settings, upstreams.chat, own_keys=upstreams.chat_keys) if upstreams.chat else []),
         Route(handle=[_not_found()]),
     ]
 
 
 def _inner(api: _Api) -> list[Route]:
     return [
+        *_plain(),
         _route(Match(method=["GET", "HEAD"], path=["/live"]), caddy.Redirect(status_code="200", body="ok")),
         _route(Match(method=["GET"], path=["/metrics"]), caddy.Metrics()),
         *api.openai(),
@@ -252,10 +262,21 @@ def _error_routes() -> list[Route]:
 
 
 def _logging() -> caddy.Logging:
+    # Caddy hides Authorization and Cookie only, and takes the request as it came: keys in other headers or in the query
+    # would stand in the log.
+    silent = {
+        "format": "filter",
+        "wrap": {"format": "json"},
+        "fields": {
+            "request>headers": {"filter": "delete"},
+            "resp_headers": {"filter": "delete"},
+            "request>uri": {"filter": "regexp", "regexp": r"\?.*", "value": "?…"},
+        },
+    }
     return caddy.Logging(
         logs={
-            "default": caddy.Log(exclude=["http.log.access.access"]),
-            "access": caddy.Log(include=["http.log.access.access"]),
+            "default": caddy.Log(exclude=["http.log.access.access"], encoder=silent),
+            "access": caddy.Log(include=["http.log.access.access"], encoder=silent),
         }
     )
 

@@ -20,7 +20,7 @@ _NO_ADDRESS = {"com.docker.network.bridge.inhibit_ipv4": "true"}
 class Host(ComponentResource):
     """Places what services share. Everything below it uses its provider, never a default one."""
 
-    def __init__(self, name: str, *, prefix: str, stack: str, parts: Parts, adopt: bool = False) -> None:
+    def __init__(self, name: str, *, prefix: str, stack: str, parts: Parts, adopt: frozenset[str]) -> None:
         super().__init__("llm:host:Host", name)
         self.prefix, self.stack, self.parts, self.adopt = prefix, stack, parts, adopt
         # No address here: the daemon is the one of DOCKER_HOST, for the provider and the docker command alike.
@@ -82,6 +82,6 @@ def data_volume(host: Host, service: str, kind: str, parent: pulumi.Resource) ->
             protect=True,
             retain_on_delete=True,
             # After a lost state the volumes are still there: `make adopt` takes them over.
-            import_=physical if host.adopt else None,
+            import_=physical if physical in host.adopt else None,
         ),
     )

@@ -6,7 +6,7 @@ import json
 from typing import Final
 
 import pulumi_command as command
-from pulumi import ComponentResource, Output, ResourceOptions
+from pulumi import ComponentResource, ResourceOptions
 
 from stack.config.load import Environment
 from stack.host import networks
@@ -83,4 +83,8 @@ class ModelSet(ComponentResource):
             opts=ResourceOptions(parent=self, depends_on=[engine.service.container]),
         )
         self.register_outputs({})
-        self.summary: Output[str] = self.pulled.stdout
+        self.record = {
+            "urn": self.pulled.urn,
+            "engine": engine.service.container.name,
+            "models": [m.name if ":" in m.name.split("/")[-1] else f"{m.name}:latest" for m in models],
+        }

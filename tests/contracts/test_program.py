@@ -53,18 +53,20 @@ def test_what_is_switched_off_is_not_there(change: dict[str, Any], gone: set[str
 
 def test_the_plan_does_not_depend_on_the_machine_or_the_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
-    monkeypatch.setenv("PRIVATE_LLM_ADOPT", "1")
+    monkeypatch.setenv("PRIVATE_LLM_ADOPT", "private-llm-dev-chat-data")
     monkeypatch.setenv("PULUMI_CONFIG", "{}")
     monkeypatch.chdir(tmp_path)
     assert record(DEV) == recorded("dev")
 
 
-def test_adopting_takes_over_every_data_volume_and_nothing_else(plan: Plan, tmp_path: Path) -> None:
+def test_adopting_takes_over_the_data_volumes_that_are_there_and_nothing_else(plan: Plan, tmp_path: Path) -> None:
     assert not [resource for resource in plan.resources if resource.import_id]
-    adopting = record(plan.sample.variant(tmp_path, {}, environment={"PRIVATE_LLM_ADOPT": "1"}))
-    found = {r.name: r.import_id for r in adopting.resources if r.import_id}
-    assert found == {v.name: v.physical for v in adopting.of(VOLUME) if v.protect}
-    assert found
+    data = {v.name: v.physical for v in plan.of(VOLUME) if v.protect}
+    assert data
+    for there in (data, dict([data.popitem()])):
+        names = ",".join([*there.values(), "of-somebody-else"])
+        adopting = record(plan.sample.variant(tmp_path, {}, environment={"PRIVATE_LLM_ADOPT": names}))
+        assert {r.name: r.import_id for r in adopting.resources if r.import_id} == there
 
 
 class TestWhatAChangeTouches:

@@ -70,10 +70,10 @@ class Running:
                 answer += piece
             return answer
 
-    def write_consumers(self, platform: Platform, keys: dict[str, str]) -> None:
+    def write_consumers(self, platform: Platform, parts: Parts, keys: dict[str, str]) -> None:
         """Puts another consumers file in place, as an update of the seed does."""
         new = self.folder / "consumers.new"
-        new.write_text(consumers.render(platform.consumers, keys))
+        new.write_text(consumers.render(platform.consumers, keys, served(platform.models, parts)))
         new.replace(self.folder / routes.CONSUMERS_FILE)
 
     @property
@@ -95,7 +95,7 @@ def running(
     key, certificate = ca.create("Private LLM tests", settings.hostnames, settings.address)
     (folder / routes.CA_FILE).write_text(certificate)
     (folder / routes.CA_KEY_FILE).write_text(key)
-    gateway.write_consumers(platform, keys)
+    gateway.write_consumers(platform, parts, keys)
     command = [str(tools.caddy()), "run", "--config", str(folder / routes.CONFIG_FILE)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(folder))

@@ -91,18 +91,23 @@ class TestKeys:
         assert world.gateway.ask("/ollama/api/tags", KEY).json()["models"][0]["name"] == "qwen3:0.6b"
 
     def test_a_new_key_works_within_seconds_and_the_old_one_no_more(self, world: World) -> None:
-        world.gateway.write_consumers(SAMPLE.platform, KEYS | {"default": "canary-new-key"})
+        world.gateway.write_consumers(SAMPLE.platform, SAMPLE.parts, KEYS | {"default": "canary-new-key"})
         try:
             assert eventually(lambda: world.gateway.ask("/v1/models", "canary-new-key").status_code, 200) == 200
             assert world.gateway.ask("/v1/models", KEY).status_code == 401
         finally:
-            world.gateway.write_consumers(SAMPLE.platform, KEYS)
+            world.gateway.write_consumers(SAMPLE.platform, SAMPLE.parts, KEYS)
             assert eventually(lambda: world.gateway.ask("/v1/models", KEY).status_code, 200) == 200
 
     def test_no_key_is_ever_logged(self, world: World) -> None:
         world.gateway.ask("/v1/models", KEY)
         world.gateway.ask("/v1/models", "canary-in-the-log")
-        assert eventually(lambda: world.gateway.log.count("/v1/models") >= 2, wanted=True)
+        for name in ("X-Api-Key", "Api-Key", "x_api_key", "Anthropic-Api-Key", "Ocp-Apim-Subscription-Key"):
+            world.gateway.ask("/v1/models", headers={name: f"canary-in-{name}"})
+        world.gateway.ask("/v1/models?api_key=canary-in-the-query")
+        world.gateway.ask("/logged-last?key=canary-in-another-query")
+        assert eventually(lambda: "/logged-last?…" in world.gateway.log, wanted=True)
+        assert world.gateway.log.count("/v1/models") >= 8
         assert "canary" not in world.gateway.log
 
 
@@ -135,6 +140,22 @@ class TestModels:
             assert not {"authorization", "cookie", "x-forwarded-user", "remote-user", "x-real-ip"} & set(seen)
             assert "canary" not in str(seen)
             assert seen["x-forwarded-for"] == "127.0.0.1"
+
+    def test_keys_of_the_api_stay_out_of_the_chat(self, world: World) -> None:
+        for path, method in (("/api/config", "GET"), ("/api/v1/chats/new", "POST"), ("/ws/socket.io/", "GET")):
+            refused(world.gateway.ask(path, "sk-canary", method), 401, "wrong_credential")
+        assert world.chat.asked == []
+        sent = {"Cookie": "token=its-own", "X-Api-Key": "canary-1", "Api-Key": "canary-2", "X-Goog-Api-Key": "canary-3"}
+        assert world.gateway.ask("/api/config", "eyJ.its.own", headers=sent).ok
+        seen = {name.lower(): value for name, value in world.chat.last.headers.items()}
+        assert (seen["authorization"], seen["cookie"]) == ("Bearer eyJ.its.own", "token=its-own")
+        assert "canary" not in str(seen)
+
+    def test_odd_paths_are_refused_inside_too(self, world: World) -> None:
+        request = requests.Request("GET", world.gateway.inside).prepare()
+        request.url = f"{world.gateway.inside}/v1//models"
+        with requests.Session() as session:
+            assert session.send(request, timeout=5).status_code == 400
 
     def test_the_engine_sees_its_own_name(self, world: World) -> None:
         world.gateway.ask("/v1/chat/completions", KEY, "POST", json=HELLO)

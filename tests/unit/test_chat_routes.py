@@ -12,7 +12,13 @@ from stack.config.model import Gateway
 from stack.gateway import chat_routes
 
 RENDERED: list[dict[str, Any]] = json.loads(
-    json.dumps([r.model_dump(exclude_none=True, by_alias=True) for r in chat_routes.render(Gateway(), "chat:8080")])
+    json.dumps(
+        [
+            route.model_dump(exclude_none=True, by_alias=True)
+            for route in chat_routes.render(Gateway(), "chat:8080", own_keys=False)
+            if route.handle[0].handler != "llm_error"
+        ]
+    )
 )
 
 
@@ -43,6 +49,13 @@ def _matches(match: dict[str, Any], method: str, path: str, origin: str | None) 
 )  # fmt: skip
 def test_what_the_pages_need_is_open(method: str, path: str) -> None:
     assert opened(method, path)
+
+
+@pytest.mark.parametrize(("own_keys", "refused"), [(False, ["Basic *", "Bearer sk-*"]), (True, ["Basic *"])])
+def test_keys_of_the_gateway_are_refused_unless_the_chat_has_such_itself(own_keys: bool, refused: list[str]) -> None:
+    first = chat_routes.render(Gateway(), "chat:8080", own_keys=own_keys)[0]
+    assert first.match
+    assert (first.handle[0].handler, first.match[0].header) == ("llm_error", {"Authorization": refused})
 
 
 @pytest.mark.parametrize("method", chat_routes.ALL_METHODS)
@@ -85,7 +98,7 @@ def test_a_socket_opens_for_our_own_pages_and_for_programs() -> None:
 
 def test_only_sockets_are_upgraded() -> None:
     socket, *others = RENDERED
-    assert "headers" not in socket["handle"][0]
+    assert "Upgrade" not in socket["handle"][0]["headers"]["request"]["delete"]
     assert others
     for route in others:
         assert "Upgrade" in route["handle"][-1]["headers"]["request"]["delete"]

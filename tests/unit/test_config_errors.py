@@ -115,7 +115,7 @@ def test_a_wrong_word_is_told_the_allowed_ones(path: str, value: str, allowed: s
         ("gateway", None, "nothing where a group of keys is needed", None),
         ("engine.gpus", "0", "text where a list is needed", None),
         ("engine.gpus", [0], "a whole number where text is needed", None),
-        ("gateway.maxBody", 32, "a whole number where text is needed", None),
+        ("gateway.maxUpload", 32, "a whole number where text is needed", None),
         ("models.0", "qwen3:0.6b", "text where a group of keys is needed", None),
         ("engine.resources", {"memory": "1GiB", "cpus": "2"}, "text where a number is needed", None),
     ],
@@ -138,11 +138,11 @@ def test_a_wrong_type_is_said_in_words(path: str, value: object, what: str, near
         ("engine.loadTimeout", "0s", None),
         ("engine.keepAlive", "1.5h", None),
         ("engine.keepAlive", "1" * 5000 + "h", None),
-        ("gateway.maxBody", "4GB", "4GiB"),
-        ("gateway.maxBody", "512m", "512MiB"),
-        ("gateway.maxBody", "4 Gi", "4GiB"),
-        ("gateway.maxBody", "0MiB", None),
-        ("gateway.maxBody", "4KiB", None),
+        ("gateway.maxUpload", "4GB", "4GiB"),
+        ("gateway.maxUpload", "512m", "512MiB"),
+        ("gateway.maxUpload", "4 Gi", "4GiB"),
+        ("gateway.maxUpload", "0MiB", None),
+        ("gateway.maxUpload", "4KiB", None),
     ],
 )
 def test_a_bad_duration_or_size_gets_the_nearest_spelling(path: str, value: str, nearest: str | None) -> None:
@@ -190,6 +190,8 @@ def test_a_value_out_of_form_or_range_is_refused_at_its_path(path: str, value: o
     ("changes", "key", "says"),
     [
         ({"gateway.httpPort": 8443}, "gateway.httpPort", "must differ"),
+        ({"gateway.maxBody": "65MiB"}, "gateway.maxBody", "a quarter of resources.memory (256MiB)"),
+        ({"models.1.aliases": ["default:latest"]}, "models", "more than once"),
         ({"engine.kvCache": "q8_0"}, "engine.kvCache", "flashAttention: true"),
         ({"engine.gpus": ["0"]}, "engine.gpus", "accelerator is cpu"),
         (

@@ -96,6 +96,7 @@ VALUES = [
     "10m",
     "10 m",
     "0MiB",
+    "16MiB",
     "4GiB",
     "4GB",
     "15s",
@@ -134,6 +135,7 @@ MODEL_ONLY = (
     "more than once",
     "smaller than",
     "accelerator is cpu",
+    "a quarter of",
     "needed with accelerator amd",
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stack.config.model import Model, Role
-from stack.parts import MissingPart, parse, served
+from stack.parts import MissingPart, Parts, parse, served
 from tests.support.samples import SAMPLES
 
 CHAT = Model(name="qwen3:0.6b", aliases=("default", "fast"))
@@ -54,10 +54,18 @@ def test_a_configured_model_named_like_the_stand_in_is_not_its_own_alias() -> No
     assert (chat.name, chat.aliases) == ("tiny-chat", ("default",))
 
 
-def test_a_missing_image_says_what_there_is_and_what_to_do() -> None:
-    parts = SAMPLES["mirror"].parts
+@pytest.mark.parametrize(
+    ("parts", "fix"),
+    [
+        (SAMPLES["mirror"].parts, r"cannot be made from packages.*SOURCE=official"),
+        (Parts(source="official", images={"base": "x"}), "make lock"),
+        (Parts(source="official", images={}), r"make -s env"),
+    ],
+    ids=["packages", "official", "a shell without the stack's environment"],
+)
+def test_a_missing_image_says_what_to_do(parts: Parts, fix: str) -> None:
     assert not parts.has("grafana")
-    with pytest.raises(MissingPart, match=r"`grafana`.*\(mirror\).*prometheus.*make lock"):
+    with pytest.raises(MissingPart, match=rf"`grafana`.*{fix}"):
         parts.image("grafana")
 
 
