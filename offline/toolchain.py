@@ -118,7 +118,7 @@ def put_script(target: Path, text: str) -> None:
 
 
 def ensure_plugins(cache: Path, say: Say, python: Path | None = None) -> None:
-    """Put the stand-ins for the docker and command plugins into `<cache>/pulumi/plugins`; quick when there.
+    """Put the stand-ins for the docker, command and tailscale plugins into `<cache>/pulumi/plugins`; quick when there.
 
     `python` is the interpreter that will run them (it needs the `pulumi` package); the running one when not given.
     Official plugins of the same versions are left alone. Raises OfflineError.
@@ -149,5 +149,11 @@ def stand_ins(programs: Mapping[str, Path]) -> tuple[Plugin, ...]:
             version=versions.PLUGINS["command"],
             runs="command",
             modules=("command_rules", "command_runs", "protocol", "values", "wire"),
+        ),
+        Plugin(
+            name="tailscale",
+            version=versions.PLUGINS["tailscale"],
+            runs="tailscale",
+            modules=("protocol", "tailscale_api", "tailscale_rules", "values", "wire"),
         ),
     )
