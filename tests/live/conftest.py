@@ -85,8 +85,7 @@ def platform(docker: DockerCli, tmp_path_factory: pytest.TempPathFactory) -> Ite
     try:
         note(f"stack {mine.stack}: up, see {mine.log}")
         began = time.monotonic()
-        mine.up()
-        mine.wait_answering()
+        bring_up(mine)
         note(f"stack {mine.stack}: up in {time.monotonic() - began:.0f} s")
         yield mine
     finally:
@@ -100,6 +99,16 @@ def bystander(docker: DockerCli, platform: Platform) -> Iterator[Bystander]:
     """Another stack beside the one under test, from when it is first changed to the last test."""
     with standing_by(docker, platform.image("base")) as other:
         yield other
+
+
+def bring_up(mine: Platform) -> None:
+    """The first `up`. Every test fails when it does, so the message is short."""
+    try:
+        mine.up()
+        mine.wait_answering()
+    except AssertionError as trouble:
+        end = "\n".join(str(trouble).splitlines()[-12:])
+        pytest.fail(f"the platform did not come up; all it said is in {mine.log}\n{end}", pytrace=False)
 
 
 def refresh(mine: Platform) -> None:

@@ -124,7 +124,7 @@ class Platform:
             errors="replace",
         )
 
-    def ops(self, command: str, limit: float = LIMIT, **words: str) -> Ended:
+    def ops(self, command: str, *, limit: float = LIMIT, **words: str) -> Ended:
         """Runs a command to its end. What it says also goes to the log, line by line."""
         began = time.monotonic()
         process = self.start(command, **words)
@@ -149,7 +149,7 @@ class Platform:
         """`make up`, which must succeed."""
         self._keys.clear()
         self.__dict__.pop("shell", None)
-        return self.ops("up", **words).good()
+        return self.ops("up", limit=LIMIT, **words).good()
 
     @cached_property
     def shell(self) -> dict[str, str]:
