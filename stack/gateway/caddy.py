@@ -44,7 +44,7 @@ class Headers(Caddy):
     response: HeaderOps | None = None
 
 
-class Redirect(Caddy):
+class Static(Caddy):
     """A fixed answer."""
 
     handler: Literal["static_response"] = "static_response"
@@ -71,6 +71,13 @@ class Metrics(Caddy):
     """Serves Caddy's and our metrics."""
 
     handler: Literal["metrics"] = "metrics"
+
+
+class Unlogged(Caddy):
+    """Keeps a request out of the access log (Caddy's `vars` handler and its name for that)."""
+
+    handler: Literal["vars"] = "vars"
+    log_skip: bool = True
 
 
 class Upstream(Caddy):
@@ -172,10 +179,11 @@ class Subroute(Caddy):
 
 Handler = Annotated[
     Headers
-    | Redirect
+    | Static
     | Rewrite
     | RequestBody
     | Metrics
+    | Unlogged
     | ReverseProxy
     | Auth
     | Llm

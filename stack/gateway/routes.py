@@ -220,8 +220,11 @@ def _outer(settings: model.Gateway, api: _Api, upstreams: Upstreams) -> list[Rou
 def _inner(api: _Api) -> list[Route]:
     return [
         *_plain(),
-        _route(Match(method=["GET", "HEAD"], path=["/live"]), caddy.Redirect(status_code="200", body="ok")),
-        _route(Match(method=["GET"], path=["/metrics"]), caddy.Metrics()),
+        # Asked every few seconds: they would be most of the log.
+        _route(
+            Match(method=["GET", "HEAD"], path=["/live"]), caddy.Unlogged(), caddy.Static(status_code="200", body="ok")
+        ),
+        _route(Match(method=["GET"], path=["/metrics"]), caddy.Unlogged(), caddy.Metrics()),
         *api.openai(),
         Route(handle=[_not_found()]),
     ]
@@ -232,7 +235,7 @@ def _redirect(settings: model.Gateway) -> list[Route]:
     return [
         Route(
             handle=[
-                caddy.Redirect(status_code="308", headers={"Location": [where + "{http.request.uri}"], "Server": []})
+                caddy.Static(status_code="308", headers={"Location": [where + "{http.request.uri}"], "Server": []})
             ],
         )
     ]

@@ -310,6 +310,14 @@ class TestListeners:
         assert requests.get(f"{inside}/", headers=headers, timeout=5).status_code == 404
         assert requests.get(f"{inside}/ollama/api/tags", headers=headers, timeout=5).status_code == 404
 
+    def test_health_checks_and_scrapes_are_not_logged(self, world: World) -> None:
+        for path in ("/live", "/metrics", "/logged-after"):
+            requests.get(world.gateway.inside + path, timeout=5)
+        assert eventually(lambda: "/logged-after" in world.gateway.log, wanted=True)
+        inside = [line for line in world.gateway.log.splitlines() if f'"127.0.0.1:{world.gateway.inner}"' in line]
+        assert [line for line in inside if '"/logged-after"' in line]
+        assert [line for line in inside if '"/live"' in line or '"/metrics"' in line] == []
+
     def test_the_health_check_of_the_container_tells_up_from_down(self, world: World) -> None:
         check = recorded("dev").one("gateway-container").clear("healthcheck")["tests"]
         assert check[:2] == ["CMD", "caddy"]
