@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ops import repair, settings, show
+from ops import health, models, repair, settings, show, volumes
 from ops.bootstrap import bootstrap
 from ops.errors import OpsError
 from ops.progress import say
@@ -27,7 +27,12 @@ class Session:
     @property
     def again(self) -> str:
         """How to run the same command again."""
-        return f"make {self.request.command}" + ("" if self.request.stack == "dev" else f" STACK={self.request.stack}")
+        return command(self.request.command, self.request.stack)
+
+
+def command(name: str, stack: str) -> str:
+    """A command for a stack, as it is typed."""
+    return f"make {name}" if stack == "dev" else f"make {name} STACK={stack}"
 
 
 def prepare(request: Request, *, images: bool = True) -> Session:
@@ -56,12 +61,11 @@ def up(request: Request) -> int:
     session = prepare(request)
     pulumi = session.pulumi
     with repair.alone(pulumi, say):
-        refuse_orphans(session)
-        settings.ensure(pulumi, session.platform, say)
+        deployment = settled(session)
         preflight(session)
-        deployment = repair.drop_pending(pulumi, pulumi.export(), say)
+        deployment = repair.drop_pending(pulumi, deployment, say)
         repair.leftovers(pulumi, deployment, say)
-        replace = repair.replacements(pulumi, deployment, say)
+        replace = repair.replacements(pulumi, deployment, say) + models.replacements(pulumi, deployment, say)
         deploy(session, *replace)
     return report(session)
 
@@ -81,24 +85,37 @@ def deploy(session: Session, *more: str) -> None:
 
 
 def report(session: Session) -> int:
-    """Writes the certificates and the table."""
+    """Writes the certificates and the table. Raises OpsError when what was deployed does not answer."""
     pulumi = session.pulumi
     settings.keep_copy(pulumi)
     settings.write_certificates(pulumi)
+    found = outputs(pulumi.export())
+    if trouble := health.trouble(pulumi, session.platform, found.get("endpoints") or {}, say):
+        raise OpsError(f"stack {pulumi.stack} is deployed, but does not answer: {trouble}")
     admin = session.platform.chat.admin_email if session.platform.chat.enabled else None
-    print(show.summary(pulumi.stack, outputs(pulumi.export()), admin, pulumi.tools.source))
+    print(show.summary(pulumi.stack, found, admin, pulumi.tools.source))
     return 0
 
 
-def refuse_orphans(session: Session) -> None:
-    """Volumes without a state: creating would take them over silently, so it must be asked for (`make adopt`)."""
+def settled(session: Session) -> dict[str, Any]:
+    """The stack's deployment, its settings complete. Refuses lost state before anything is generated."""
     pulumi = session.pulumi
-    if not pulumi.keeps_files or pulumi.checkpoint.exists():
-        return
-    if found := settings.volumes(pulumi):
+    if pulumi.keeps_files and not pulumi.checkpoint.exists():
+        refuse_orphans(pulumi, {})
+    settings.ensure(pulumi, session.platform, say)
+    deployment = pulumi.export()
+    refuse_orphans(pulumi, deployment)
+    return deployment
+
+
+def refuse_orphans(pulumi: Pulumi, deployment: dict[str, Any]) -> None:
+    """Data that the state does not know: creating would take it over silently, so it must be asked for."""
+    found = volumes.with_data(volumes.there(pulumi))
+    if found and not volumes.known(deployment) & set(found):
+        where = str(pulumi.checkpoint) if pulumi.keeps_files else pulumi.env.get("PULUMI_BACKEND_URL", "Pulumi Cloud")
         raise OpsError(
-            f"the state of stack {pulumi.stack} is gone ({pulumi.checkpoint}), its data is there: {', '.join(found)}\n"
-            f"fix: put the state folder back, or `make adopt STACK={pulumi.stack}` to go on with that data"
+            f"the state of stack {pulumi.stack} is gone ({where}), its data is there: {', '.join(found)}\n"
+            f"fix: put the state back, or `make adopt STACK={pulumi.stack}` to go on with that data"
         )
 
 
@@ -106,17 +123,14 @@ def adopt(request: Request) -> int:
     """State lost, volumes there: removes what holds no data, then lets the program import the volumes."""
     session = prepare(request)
     pulumi = session.pulumi
-    found = settings.volumes(pulumi)
+    found = volumes.with_data(volumes.there(pulumi))
     if not found:
         raise OpsError(
             f"stack {pulumi.stack} has no volumes on this host to take over\nfix: `make up STACK={pulumi.stack}`"
         )
     with repair.alone(pulumi, say):
         deployment = pulumi.export()
-        if any(
-            resource.get("custom") and "olume" in str(resource.get("type"))
-            for resource in deployment.get("resources", ())
-        ):
+        if volumes.known(deployment) & set(found):
             raise OpsError(f"the state of stack {pulumi.stack} knows its volumes\nfix: `make up STACK={pulumi.stack}`")
         renew = request.confirm == request.stack
         try:
@@ -132,7 +146,7 @@ def adopt(request: Request) -> int:
         preflight(session)
         repair.leftovers(pulumi, {}, say)
         say(f"adopting {len(found)} volumes: {', '.join(found)}")
-        pulumi.env["PRIVATE_LLM_ADOPT"] = "1"
+        pulumi.env["PRIVATE_LLM_ADOPT"] = ",".join(found)
         deploy(session)
     return report(session)
 
@@ -140,7 +154,8 @@ def adopt(request: Request) -> int:
 def preview(request: Request) -> int:
     """What `up` would change."""
     session = prepare(request)
-    settings.ensure(session.pulumi, session.platform, say)
+    with repair.alone(session.pulumi, say):
+        settled(session)
     preflight(session)
     code = session.pulumi.run("preview", "--diff", *QUIET)
     if code:
@@ -157,7 +172,7 @@ def down(request: Request) -> int:
         if names:
             say(f"stopping {len(names)} containers...")
             docker.run(["stop", *names], limit=180)
-    print(f"stack {request.stack} is stopped; `make up` starts it again, its data is kept")
+    print(f"stack {request.stack} is stopped; `{command('up', request.stack)}` starts it again, its data is kept")
     return 0
 
 
@@ -168,21 +183,26 @@ def destroy(request: Request) -> int:
     if request.delete_data:
         confirm(request)
     with repair.alone(pulumi, say):
-        deployment = repair.drop_pending(pulumi, pulumi.export(), say)
-        if deployment.get("resources"):
+        deployment = pulumi.export()
+        if deployment.get("resources") or deployment.get("pending_operations"):
             settings.ensure_passphrase(pulumi, say)
+            repair.drop_pending(pulumi, deployment, say)
             remove(session)
         repair.leftovers(pulumi, {}, say)
-        kept = settings.volumes(pulumi)
-        if request.delete_data and kept:
-            pulumi.tools.docker.run(["volume", "rm", *kept], limit=120)
-            print(f"stack {request.stack} and its data are gone: {', '.join(kept)}")
-            return 0
-    if kept:
-        print(f"stack {request.stack} is removed; its data is kept: {', '.join(kept)}")
-        print("`make up` uses it again; `make destroy DATA=delete` deletes it")
-    else:
+        there = volumes.there(pulumi)
+        kept = volumes.with_data(there)
+        # Volumes of rendered files go in any case: a lost state leaves them behind.
+        gone = there if request.delete_data else volumes.with_files(there)
+        if gone:
+            pulumi.tools.docker.run(["volume", "rm", *gone], limit=120)
+    if not kept:
         print(f"stack {request.stack} is removed; it has no data")
+    elif request.delete_data:
+        print(f"stack {request.stack} and its data are gone: {', '.join(kept)}")
+    else:
+        delete = f"{command('destroy', request.stack)} DATA=delete"
+        print(f"stack {request.stack} is removed; its data is kept: {', '.join(kept)}")
+        print(f"`{command('up', request.stack)}` uses it again; `{delete}` deletes it")
     return 0
 
 

@@ -6,17 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ops import paths, record, settings, show
+from ops import models, paths, record, settings, show
 from ops.bootstrap import bootstrap
 from ops.errors import OpsError
 from ops.progress import say
-from ops.pulumi import PROJECT, Pulumi, exports, outputs
+from ops.pulumi import PROJECT, SERVICES, Pulumi, exports, outputs
 from ops.pulumi import settings as environment
 from ops.request import Request
 
+JOBS: Final = ("-seed", "-owner", "-model-pull")
 SYSTEM_TRUST: Final = (
     (Path("/usr/local/share/ca-certificates"), "crt", ("update-ca-certificates",)),
     (Path("/etc/pki/ca-trust/source/anchors"), "pem", ("update-ca-trust",)),
@@ -51,33 +53,50 @@ def containers(pulumi: Pulumi, *, stopped: bool = True) -> list[dict[str, Any]]:
 
 
 def status(request: Request) -> int:
-    """Every service: state, health, memory, image. Exit status 1 when one is not well."""
+    """Every service: state, health, memory, image; every model: digest. Exit status 1 when one is not well."""
     pulumi = opened(request)
-    rows = [row for row in containers(pulumi) if not never_started(row)]
+    deployment = pulumi.export()
+    rows = [row for row in containers(pulumi) if not is_job(row)]
     if not rows:
         print(f"stack {request.stack} has no containers; `make up STACK={request.stack}` makes them")
         return 1
     running = [str(row["Names"]) for row in rows if row.get("State") == "running"]
     stats = pulumi.tools.docker.rows(["stats", "--no-stream", *running], limit=60) if running else []
     print(show.services(rows, stats, f"{PROJECT}-{request.stack}-"))
-    ill = [str(row["Names"]) for row in rows if row.get("State") != "running" or "unhealthy" in str(row["Status"])]
-    done = [name for name in ill if any(row["Names"] == name and "Exited (0)" in str(row["Status"]) for row in rows)]
-    ill = [name for name in ill if name not in done or len(running) == 0]
-    if ill:
-        print(f"not well: {', '.join(ill)}; see `make logs S={ill[0].removeprefix(f'{PROJECT}-{request.stack}-')}`")
-    return 1 if ill else 0
+    served = models.table(pulumi.tools.docker, deployment)
+    if served:
+        print("\n" + show.table([("MODEL", "DIGEST"), *served], ""))
+    absent = [name for name, digest in served if digest == models.ABSENT]
+    ill = not_well(rows, outputs(deployment).get(SERVICES) or ())
+    again = "" if request.stack == "dev" else f" STACK={request.stack}"
+    for name, what in ill.items():
+        short = name.removeprefix(f"{PROJECT}-{request.stack}-")
+        print(f"not well: {short} {what}; see `make logs S={short}{again}`, `make up{again}` makes or starts it")
+    return 1 if ill or absent else 0
 
 
-def never_started(row: dict[str, Any]) -> bool:
-    """Seeding containers only carry files into volumes: they are made and never run."""
-    return row.get("State") == "created"
+def not_well(rows: Sequence[Mapping[str, Any]], declared: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Containers that should run and do not, or not well, and what is wrong. Jobs are not among the rows."""
+    found = {str(row["Names"]): row for row in rows}
+    ill = {str(service["container"]): "has no container" for service in declared if service["container"] not in found}
+    for name, row in sorted(found.items()):
+        if row.get("State") != "running":
+            ill[name] = f"does not run ({row.get('Status') or row.get('State')})"
+        elif "unhealthy" in str(row.get("Status")):
+            ill[name] = "is unhealthy"
+    return ill
+
+
+def is_job(row: Mapping[str, Any]) -> bool:
+    """Containers that carry files into volumes, give volumes an owner, pull models: they are not to stay running."""
+    return str(row["Names"]).endswith(JOBS)
 
 
 def logs(request: Request) -> int:
     """Follows one service's logs."""
     pulumi = opened(request)
     prefix = f"{PROJECT}-{request.stack}-"
-    names = sorted(str(row["Names"]) for row in containers(pulumi) if not never_started(row))
+    names = sorted(str(row["Names"]) for row in containers(pulumi) if not is_job(row))
     short = [name.removeprefix(prefix) for name in names]
     if request.service not in short:
         wrong = f"S={request.service}: there is no such service" if request.service else "which service? say S=<name>"
@@ -197,6 +216,7 @@ def ca_renew(request: Request) -> int:
     pulumi = opened(request)
     platform = settings.platform(pulumi.file)
     with repair.alone(pulumi, say):
+        settings.restore_lost(pulumi, platform, say)
         settings.ensure_passphrase(pulumi, say)
         settings.renew_ca(pulumi, platform, say)
     print(f"now: make up STACK={request.stack}; clients then need the new certificate (make trust)")

@@ -20,7 +20,10 @@ from ops.errors import OpsError
 from ops.progress import say
 
 PROJECT: Final = "private-llm"
-CONFIG_FILES: Final = "configFiles"  # as stack/outputs.py names it
+# As stack/outputs.py names them.
+CONFIG_FILES: Final = "configFiles"
+MODEL_SET: Final = "modelSet"
+SERVICES: Final = "services"
 # Set by `make env` for one stack: a call for another stack in the same shell must not take them over.
 OURS: Final = ("PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL", "PRIVATE_LLM_LOCK")
 

@@ -91,7 +91,9 @@ def drop_pending(pulumi: Pulumi, deployment: dict[str, Any], say: Say) -> dict[s
         return deployment
     names = ", ".join(str(entry["resource"]["urn"]).rsplit("::", 1)[-1] for entry in pending)
     clean = {key: value for key, value in deployment.items() if key != "pending_operations"}
-    pulumi.call("stack", "import", text=json.dumps({"version": 3, "deployment": clean}))
+    # Asked again for what is around the deployment: its version is Pulumi's to choose.
+    whole = json.loads(pulumi.call("stack", "export"))
+    pulumi.call("stack", "import", text=json.dumps({**whole, "deployment": clean}))
     say(f"state: the last run was interrupted at {names}; going on from there")
     return clean
 

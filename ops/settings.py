@@ -15,8 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from ops import ca, passphrase, record
-from ops.docker import DockerError
+from ops import ca, passphrase, record, volumes
 from ops.errors import OpsError
 from ops.files import write_atomic
 from ops.progress import Say
@@ -24,7 +23,7 @@ from ops.pulumi import PROJECT, Pulumi, cloud, foreign
 from stack.config.explain import parse_platform
 from stack.config.model import Platform
 
-STACK_LABEL: Final = "private-llm.stack"
+STACK_LABEL: Final = volumes.STACK_LABEL
 SALT: Final = "encryptionsalt"
 PLATFORM: Final = f"{PROJECT}:platform"
 CA_KEY: Final = f"{PROJECT}:ca-key"
@@ -80,9 +79,19 @@ def copy(stack: str) -> Path:
 
 
 def keep_copy(pulumi: Pulumi) -> None:
-    """After a change that worked: what the tree has now is what belongs to the state."""
-    if not copy(pulumi.stack).exists() or copy(pulumi.stack).read_bytes() != pulumi.file.read_bytes():
-        write_atomic(copy(pulumi.stack), pulumi.file.read_bytes())
+    """After a change that worked: what the tree has now is what belongs to the state. No generated key is dropped."""
+    saved, text = copy(pulumi.stack), pulumi.file.read_text()
+    if not saved.exists():
+        write_atomic(saved, text)
+        return
+    old, tree = read(saved), read(pulumi.file)
+    if old.salt == tree.salt:
+        text = restore(text, lost(old, tree), None)
+    elif old.salt:
+        # What the old salt seals cannot stand beside the new one.
+        write_atomic(saved.with_name(f"{saved.name}.bak"), saved.read_bytes())
+    if saved.read_text() != text:
+        write_atomic(saved, text)
 
 
 def generated(name: str) -> bool:
@@ -114,45 +123,63 @@ Blocks.add_representer(
 )
 
 
-def restore(tree: str, lost: Mapping[str, Any], salt: str) -> str:
-    """The tree's file with salt and secrets put back, its comments kept."""
+def restore(tree: str, lost: Mapping[str, Any], salt: str | None) -> str:
+    """The tree's file with secrets and salt (unless it has one) put back, its comments kept."""
+    if not lost and not salt:
+        return tree
     lines = tree.splitlines()
     start = next((number for number, line in enumerate(lines) if re.fullmatch(r"config:\s*(#.*)?", line)), None)
     if start is None:
         data = yaml.safe_load(tree) or {}
         data["config"] = {**(data.get("config") or {}), **lost}
-        return yaml.safe_dump({SALT: salt, **data}, sort_keys=False)
+        return yaml.safe_dump({**({SALT: salt} if salt else {}), **data}, sort_keys=False)
     inner = next(
         (line for line in lines[start + 1 :] if re.match(r"\s+\S", line) and not line.lstrip().startswith("#")), "  x"
     )
     indent = inner[: len(inner) - len(inner.lstrip())]
     block = [indent + line for line in yaml.dump(dict(lost), Dumper=Blocks, width=10_000).splitlines()] if lost else []
-    return "\n".join([*lines[: start + 1], *block, *lines[start + 1 :], f"{SALT}: {salt}"]) + "\n"
+    sealed = [f"{SALT}: {salt}"] if salt else []
+    return "\n".join([*lines[: start + 1], *block, *lines[start + 1 :], *sealed]) + "\n"
 
 
-def restore_lost(pulumi: Pulumi, say: Say) -> None:
-    """Puts salt and secrets back when the tree's file has lost them and the copy beside the state has them."""
+def lost(old: Settings, tree: Settings) -> dict[str, Any]:
+    """Generated keys of the copy that the tree has no more."""
+    return {name: value for name, value in old.config.items() if generated(name) and name not in tree.config}
+
+
+def restore_lost(pulumi: Pulumi, configured: Platform, say: Say) -> None:
+    """Puts back what the tree's file has lost and the copy beside the state has.
+
+    Raises OpsError where it cannot: the tree has another salt, which does not open the copy's secrets.
+    """
     saved = copy(pulumi.stack)
-    if read(pulumi.file).salt or not saved.exists():
+    if not saved.exists():
         return
-    old = read(saved)
+    old, tree = read(saved), read(pulumi.file)
     if not old.salt:
         return
-    lost = {
-        name: value for name, value in old.config.items() if generated(name) and name not in read(pulumi.file).config
-    }
+    gone = lost(old, tree)
+    if renewal(pulumi.stack).exists():
+        gone = {name: value for name, value in gone.items() if name not in {CA_KEY, CA_CERTIFICATE}}
+    if tree.salt:
+        # A consumer that is configured no more needs no key.
+        needed = {*wanted(tuple(consumer.name for consumer in configured.consumers)), CA_KEY, CA_CERTIFICATE}
+        gone = {name: value for name, value in gone.items() if name in needed}
+        if not gone:
+            return
+    if tree.salt and tree.salt != old.salt:
+        names = ", ".join(name.removeprefix(f"{PROJECT}:") for name in gone)
+        raise OpsError(
+            f"{pulumi.file.name} has another {SALT} than the copy beside the state ({saved}), and has lost {names}; "
+            "new ones are not made, since the platform uses the old ones\n"
+            f"fix: remove the {SALT} line and every `secure:` value from {pulumi.file.name} and run this again: "
+            "the old ones are put back from the copy. "
+            f"To go on with new ones instead, move {saved} away"
+        )
     mode = pulumi.file.stat().st_mode & 0o777
-    write_atomic(pulumi.file, restore(pulumi.file.read_text(), lost, old.salt), mode)
-    say(f"settings: {pulumi.file.name} had lost its salt and {len(lost)} secrets; put back from {saved}")
-
-
-def volumes(pulumi: Pulumi) -> list[str]:
-    """Names of this stack's data volumes on its host."""
-    try:
-        found = pulumi.tools.docker.run(["volume", "ls", "-q", "--filter", f"label={STACK_LABEL}={pulumi.stack}"])
-    except DockerError as trouble:
-        raise OpsError(str(trouble)) from trouble
-    return found.split()
+    write_atomic(pulumi.file, restore(pulumi.file.read_text(), gone, None if tree.salt else old.salt), mode)
+    what = f"{len(gone)} secrets" if tree.salt else f"its salt and {len(gone)} secrets"
+    say(f"settings: {pulumi.file.name} had lost {what}; put back from {saved}")
 
 
 def ensure_passphrase(pulumi: Pulumi, say: Say, *, renew: bool = False) -> None:
@@ -175,7 +202,7 @@ def ensure_passphrase(pulumi: Pulumi, say: Say, *, renew: bool = False) -> None:
     if copy(pulumi.stack).exists():
         needs.append(f"encrypted secrets: {copy(pulumi.stack)}")
     if not renew:
-        needs += [f"data volume: {name}" for name in volumes(pulumi)]
+        needs += [f"data volume: {name}" for name in volumes.with_data(volumes.there(pulumi))]
     if needs:
         raise passphrase.refuse_new(pulumi.stack, needs, pulumi.file)
     say(f"passphrase: new, in {passphrase.generate(pulumi.stack)} (keep a copy elsewhere: it opens the secrets)")
@@ -183,7 +210,7 @@ def ensure_passphrase(pulumi: Pulumi, say: Say, *, renew: bool = False) -> None:
 
 def ensure(pulumi: Pulumi, configured: Platform, say: Say, *, renew: bool = False) -> None:
     """Stack, passphrase, secrets and authority: made at the first run, checked later. Raises OpsError."""
-    restore_lost(pulumi, say)
+    restore_lost(pulumi, configured, say)
     ensure_passphrase(pulumi, say, renew=renew)
     if not (pulumi.keeps_files and pulumi.checkpoint.exists()):
         init(pulumi, say)
@@ -220,7 +247,7 @@ def put(pulumi: Pulumi, name: str, value: str, *, secret: bool) -> None:
 def ensure_ca(pulumi: Pulumi, configured: Platform, have: set[str], say: Say) -> None:
     """The authority, made once; refused when it cannot vouch for a configured host name."""
     hostnames = tuple(configured.gateway.hostnames)
-    if {CA_KEY, CA_CERTIFICATE} <= have:
+    if {CA_KEY, CA_CERTIFICATE} <= have and not renewal(pulumi.stack).exists():
         certificate = str(read(pulumi.file).config[CA_CERTIFICATE])
         if outside := ca.uncovered(certificate, hostnames):
             raise OpsError(
@@ -232,13 +259,20 @@ def ensure_ca(pulumi: Pulumi, configured: Platform, have: set[str], say: Say) ->
     renew_ca(pulumi, configured, say)
 
 
+def renewal(stack: str) -> Path:
+    """There while key and certificate are being written: a run that ended between them left a pair that is none."""
+    return record.folder() / f"{stack}.ca-renewal"
+
+
 def renew_ca(pulumi: Pulumi, configured: Platform, say: Say) -> None:
-    """Makes a new authority for the names configured now."""
+    """Makes a new authority for the names configured now. Interrupted, the next run makes it again."""
     hostnames = tuple(configured.gateway.hostnames)
     key, certificate = ca.create(f"{PROJECT} {pulumi.stack} root CA", hostnames, configured.gateway.address)
+    write_atomic(renewal(pulumi.stack), "")
     put(pulumi, CA_KEY, key, secret=True)
     put(pulumi, CA_CERTIFICATE, certificate, secret=False)
     keep_copy(pulumi)
+    renewal(pulumi.stack).unlink(missing_ok=True)
     say(f"certificate authority: for {', '.join(hostnames)} and this machine until {ca.expires(certificate):%Y-%m-%d}")
 
 

@@ -144,7 +144,39 @@ class TestShow:
         text = show.services(rows, [{"Name": "p-dev-chat", "MemUsage": "10MiB / 1GiB"}], "p-dev-")
         assert "chat" in text
         assert "total memory: 10 MiB" in text
-        assert look.never_started({"State": "created"})
+
+
+def row(name: str, state: str = "running", status: str = "Up 2 minutes (healthy)") -> dict[str, str]:
+    return {"Names": f"private-llm-dev-{name}", "State": state, "Status": status}
+
+
+class TestStatus:
+    DECLARED = ({"container": "private-llm-dev-chat"}, {"container": "private-llm-dev-gateway"})
+
+    def test_all_is_well(self) -> None:
+        assert look.not_well([row("chat"), row("gateway")], self.DECLARED) == {}
+
+    @pytest.mark.parametrize(
+        ("state", "status"),
+        [
+            ("exited", "Exited (0) 2 hours ago"),  # as `docker stop` leaves a gateway that stops cleanly
+            ("created", "Created"),
+            ("restarting", "Restarting (1) 5 seconds ago"),
+            ("running", "Up 2 minutes (unhealthy)"),
+        ],
+    )
+    def test_a_gateway_that_does_not_serve_is_named(self, state: str, status: str) -> None:
+        assert list(look.not_well([row("chat"), row("gateway", state, status)], self.DECLARED)) == [
+            "private-llm-dev-gateway"
+        ]
+
+    def test_a_removed_service_is_named(self) -> None:
+        assert look.not_well([row("chat")], self.DECLARED) == {"private-llm-dev-gateway": "has no container"}
+
+    @pytest.mark.parametrize("name", ["gateway-config-seed", "chat-owner", "model-pull"])
+    def test_jobs_are_told_by_their_names(self, name: str) -> None:
+        assert look.is_job(row(name, "created"))
+        assert not look.is_job(row("gateway", "created"))
 
 
 class TestAsk:

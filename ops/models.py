@@ -1,0 +1,72 @@
+"""The models as the engine has them, beside what the state says: a volume can be emptied by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ops import volumes
+from ops.docker import DockerCli, DockerError
+from ops.progress import Say
+from ops.pulumi import MODEL_SET, Pulumi, outputs
+
+LIMIT: Final = 10  # seconds for the engine to list its models
+ABSENT: Final = "not in the engine: run `make up`"
+
+
+def pulled(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Name (with its tag) and digest of each model, as the last pull verified them."""
+    urn = (outputs(deployment).get(MODEL_SET) or {}).get("urn")
+    for resource in deployment.get("resources") or ():
+        if resource.get("urn") == urn:
+            try:
+                found = json.loads((resource.get("outputs") or {}).get("stdout") or "[]")
+                return {str(model["name"]): str(model["digest"]) for model in found}
+            except (ValueError, TypeError, KeyError):
+                return {}
+    return {}
+
+
+def tagged(name: str) -> str:
+    """The name as the engine lists it."""
+    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+
+
+def listed(docker: DockerCli, engine: str) -> set[str] | None:
+    """The names that the engine lists; None when it does not run (or does not answer)."""
+    try:
+        done = docker.attempt(["exec", engine, "ollama", "list"], limit=LIMIT)
+    except DockerError:
+        return None
+    if done.code:
+        return None
+    return {tagged(line.split()[0]) for line in done.out.splitlines()[1:] if line.strip()}
+
+
+def table(docker: DockerCli, deployment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, digest) of each model of the stack; in place of the digest of one that is gone: what to do."""
+    model_set = outputs(deployment).get(MODEL_SET) or {}
+    digests = pulled(deployment)
+    names = dict.fromkeys([*(model_set.get("models") or ()), *digests])
+    there = listed(docker, str(model_set["engine"])) if model_set.get("engine") else None
+    return [
+        (name, ABSENT if there is not None and tagged(name) not in there else digests.get(tagged(name), ""))
+        for name in names
+    ]
+
+
+def replacements(pulumi: Pulumi, deployment: Mapping[str, Any], say: Say) -> list[str]:
+    """`--replace` for the models' pull when the engine lacks one of them, or their volume is gone. Raises OpsError."""
+    model_set = outputs(deployment).get(MODEL_SET) or {}
+    urn, engine = model_set.get("urn"), str(model_set.get("engine"))
+    if not urn or urn not in {resource.get("urn") for resource in deployment.get("resources") or ()}:
+        return []
+    there = listed(pulumi.tools.docker, engine)
+    if f"{engine}-models" not in volumes.there(pulumi):
+        say("models: their volume is gone; pulling them again")
+    elif there is not None and (gone := [name for name in model_set.get("models") or () if tagged(name) not in there]):
+        say(f"models: {', '.join(gone)} not in the engine any more; pulling again")
+    else:
+        return []
+    return ["--replace", str(urn)]
