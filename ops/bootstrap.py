@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,9 @@ from ops.docker import DockerCli
 from ops.errors import OpsError
 from ops.progress import Say
 from ops.request import Source
-from stack.versions import PLUGINS, PULUMI
+from stack import parts
+from stack.config.model import Platform
+from stack.versions import IMAGES, PLUGINS, PULUMI
 
 OFFICIAL_LOCK: Final = paths.ROOT / "locks" / "official.json"
 
@@ -36,10 +38,10 @@ class Tools:
         return self.programs / "pulumi"
 
 
-def bootstrap(stack: str, wanted: Source | None, say: Say, *, images: bool = True) -> Tools:
+def bootstrap(stack: str, wanted: Source | None, say: Say, *, platform: Platform | None = None) -> Tools:
     """Idempotent; one line for each thing that had to be done, none when all is there. Raises OpsError.
 
-    Only what runs the program needs the images; looking and removing must not wait for them.
+    Only what runs the program needs the images, and gives its platform; looking and removing must not wait for them.
     """
     if problem := cache_problem(paths.cache()):
         raise OpsError(problem)
@@ -47,7 +49,7 @@ def bootstrap(stack: str, wanted: Source | None, say: Say, *, images: bool = Tru
     docker = engine.ensure_engine(source, say)
     programs = ensure_cli(stack, source, say)
     ensure_plugins(source, programs / "pulumi", say)
-    lock = ensure_lock(stack, source, docker, say) if images else lock_file(stack, source)
+    lock = ensure_lock(stack, source, docker, platform, say) if platform else lock_file(stack, source)
     return Tools(source=source, programs=programs, docker=docker, lock=lock)
 
 
@@ -108,9 +110,13 @@ def on_path(stack: str, say: Say) -> Path | None:
     stamp = f"{folder}|{stat.st_size}|{stat.st_mtime_ns}"
     if record.load(stack).checked == stamp:
         return folder
-    version = subprocess.run(
-        [command, "version"], capture_output=True, text=True, timeout=30, check=False
-    ).stdout.strip()
+    try:
+        version = subprocess.run(
+            [command, "version"], capture_output=True, text=True, timeout=30, check=False
+        ).stdout.strip()
+    except (subprocess.TimeoutExpired, OSError) as trouble:
+        say(f"pulumi at {command} is not used: it does not say its version ({trouble})")
+        return None
     if not new_enough(version, PULUMI):
         say(f"pulumi {version or '(no version)'} at {command} is not used: {PULUMI} or newer of that major is needed")
         return None
@@ -138,28 +144,34 @@ def ensure_plugins(source: Source, command: Path, say: Say) -> None:
         return
     from offline.toolchain import ensure_plugins as build_plugins
 
-    parts = ", ".join(f"{name} {version}" for name, version in PLUGINS.items())
+    names = ", ".join(f"{name} {version}" for name, version in PLUGINS.items())
     once(
         files[0],
         lambda: build_plugins(paths.cache(), say),
-        f"plugins {parts}: from packages (package mirror): Pulumi's Terraform bridge with the real docker provider, "
+        f"plugins {names}: from packages (package mirror): Pulumi's Terraform bridge with the real docker provider, "
         "stand-ins for the others",
         say,
     )
 
 
-def lock_file(stack: str, source: Source) -> Path:
-    """Where the lock of this source is."""
+def lock_file(stack: str, source: Source, names: Iterable[str] = IMAGES) -> Path:
+    """Where the lock of this source is: the committed one when it pins all these images."""
     from ops import registry
 
     if source == "mirror":
         return paths.cache() / "images" / "lock.json"
-    return OFFICIAL_LOCK if registry.complete(OFFICIAL_LOCK) else record.folder() / f"{stack}.lock.json"
+    return OFFICIAL_LOCK if registry.complete(OFFICIAL_LOCK, names) else record.folder() / f"{stack}.lock.json"
 
 
-def ensure_lock(stack: str, source: Source, docker: DockerCli, say: Say) -> Path:
+def extras(platform: Platform) -> list[str]:
+    """Images that the platform uses where they can be had, and does without where not."""
+    return ["grafana"] if platform.observability.enabled and platform.observability.grafana else []
+
+
+def ensure_lock(stack: str, source: Source, docker: DockerCli, platform: Platform, say: Say) -> Path:
     """The file that pins images and models for this stack."""
-    lock = lock_file(stack, source)
+    names, optional = parts.needed(platform), extras(platform)
+    lock = lock_file(stack, source, [*names, *optional])
     if source == "mirror":
         from offline.images import ensure_images
 
@@ -168,7 +180,7 @@ def ensure_lock(stack: str, source: Source, docker: DockerCli, say: Say) -> Path
         return lock
     from ops import registry
 
-    if not registry.complete(lock):
-        registry.resolve(lock, say)
+    if not registry.complete(lock, [*names, *optional]):
+        registry.resolve(lock, say, names, optional)
         say(f"images: digests from their registries, kept in {lock}")
     return lock

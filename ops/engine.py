@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from ops import paths
 from ops.docker import DaemonDown, DockerCli, DockerError, DockerMissing
 from ops.errors import OpsError
+from ops.files import write_atomic
 from ops.progress import Say
 from ops.request import Source
 
@@ -21,6 +23,8 @@ START_LIMIT: Final = 60  # seconds for dockerd to answer
 SAFE_LOOPBACK: Final = 28  # from this major version on, neighbours cannot reach ports published on 127.0.0.1
 LOOPBACK_RULE: Final = ("PREROUTING", "!", "-i", "lo", "-d", "127.0.0.0/8", "-j", "DROP")
 DOCKER_APT: Final = "https://download.docker.com/linux"
+DOCKER_DOCS: Final = "https://docs.docker.com/engine/install/"
+DOCKER_KEY: Final = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"  # as its installation guide prints it
 PACKAGES: Final[dict[Source, tuple[str, ...]]] = {
     "official": ("docker-ce", "docker-ce-cli", "containerd.io"),
     "mirror": ("docker.io", "iptables"),
@@ -78,23 +82,51 @@ def install(source: Source, say: Say) -> None:
     packages = PACKAGES[source]
     say(f"docker: installing {' '.join(packages)} (about 1 min)...")
     if source == "official":
-        add_docker_apt(system, name)
+        add_docker_apt(system, name, say)
     apt("update", "-qq")
     apt("install", "-y", "-qq", "--no-install-recommends", *packages)
     say(f"docker: installed from {'Docker' if source == 'official' else system.capitalize()}'s packages")
 
 
-def add_docker_apt(system: str, name: str) -> None:
-    """Adds Docker's own package source, signed by its key."""
+def add_docker_apt(system: str, name: str, say: Say, root: Path = Path("/etc/apt")) -> None:
+    """Adds Docker's own package source, signed by its key. Raises OpsError, leaving the sources as they were."""
     import requests
 
-    key = requests.get(f"{DOCKER_APT}/{system}/gpg", timeout=20)
-    key.raise_for_status()
-    keyring = Path("/etc/apt/keyrings/docker.asc")
-    keyring.parent.mkdir(parents=True, exist_ok=True)
-    keyring.write_bytes(key.content)
+    if not name:
+        raise OpsError(
+            f"this {system} does not say which release it is (VERSION_CODENAME in /etc/os-release is empty), "
+            f"and Docker's packages are sorted by it\nfix: install Docker as {DOCKER_DOCS}{system}/ says"
+        )
+    url = f"{DOCKER_APT}/{system}/gpg"
+    try:
+        answer = requests.get(url, timeout=20)
+        answer.raise_for_status()
+    except requests.RequestException as trouble:
+        raise OpsError(
+            f"the key of Docker's packages cannot be fetched from {url}: {trouble}\n"
+            f"fix: see whether this machine reaches it, or install Docker as {DOCKER_DOCS}{system}/ says"
+        ) from trouble
+    check_key(answer.content, url, say)
+    keyring = root / "keyrings" / "docker.asc"
+    write_atomic(keyring, answer.content, 0o644)
     line = f"deb [signed-by={keyring}] {DOCKER_APT}/{system} {name} stable\n"
-    Path("/etc/apt/sources.list.d/docker.list").write_text(line)
+    write_atomic(root / "sources.list.d" / "docker.list", line, 0o644)
+
+
+def check_key(key: bytes, url: str, say: Say) -> None:
+    """Compares a key with the fingerprint that Docker publishes. Raises OpsError for another one."""
+    if shutil.which("gpg") is None:
+        say(f"docker: the fingerprint of {url} was not checked (no `gpg` here); it came by TLS")
+        return
+    with tempfile.TemporaryDirectory() as home:
+        command = ["gpg", "--homedir", home, "--batch", "--with-colons", "--show-keys"]
+        done = subprocess.run(command, input=key, capture_output=True, check=False)
+    found = re.findall(r"^fpr:+([0-9A-F]{40}):", done.stdout.decode(errors="replace"), re.MULTILINE)
+    if DOCKER_KEY not in found[:1]:
+        raise OpsError(
+            f"{url} gives another key than Docker's: {', '.join(found) or 'no key at all'}, not {DOCKER_KEY}\n"
+            f"fix: nothing was installed; see what stands between this machine and {DOCKER_APT}"
+        )
 
 
 def apt(*args: str) -> None:

@@ -28,6 +28,21 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o600) -> None:
         raise
 
 
+def write_new(path: Path, content: str, mode: int = 0o600) -> None:
+    """Makes `path`, whole or not at all. Raises FileExistsError, leaving what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        os.link(name, path)  # fails where the name is taken, and never shows half a file as O_EXCL does
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: object, mode: int = 0o600) -> None:
     """Writes a JSON document people can read."""
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode)

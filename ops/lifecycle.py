@@ -40,7 +40,7 @@ def prepare(request: Request, *, images: bool = True) -> Session:
     from ops import paths
 
     platform = settings.platform(paths.ROOT / f"Pulumi.{request.stack}.yaml")
-    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say, images=images))
+    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say, platform=platform if images else None))
     return Session(request, platform, pulumi)
 
 

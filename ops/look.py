@@ -17,6 +17,7 @@ from ops.progress import say
 from ops.pulumi import PROJECT, SERVICES, Pulumi, exports, outputs
 from ops.pulumi import settings as environment
 from ops.request import Request
+from stack.versions import IMAGES
 
 JOBS: Final = ("-seed", "-owner", "-model-pull")
 SYSTEM_TRUST: Final = (
@@ -30,7 +31,7 @@ def opened(request: Request) -> Pulumi:
     settings.read(paths.ROOT / f"Pulumi.{request.stack}.yaml")
     if record.load(request.stack).source is None:
         raise not_up(request.stack)
-    return Pulumi(request.stack, bootstrap(request.stack, None, say, images=False))
+    return Pulumi(request.stack, bootstrap(request.stack, None, say))
 
 
 def not_up(stack: str) -> OpsError:
@@ -153,7 +154,8 @@ def env(request: Request) -> int:
     """Shell lines for `eval`: plain `pulumi` and OpenAI clients then work on this stack. No secret among them."""
     from ops.ask import api_base
 
-    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say))
+    platform = settings.platform(paths.ROOT / f"Pulumi.{request.stack}.yaml")
+    pulumi = Pulumi(request.stack, bootstrap(request.stack, request.source, say, platform=platform))
     values = environment(request.stack, pulumi.tools)
     found = outputs(pulumi.export())
     if settings.read(pulumi.file).config.get(settings.CA_CERTIFICATE):
@@ -228,7 +230,7 @@ def lock(_request: Request) -> int:
     from ops import registry
     from ops.bootstrap import OFFICIAL_LOCK
 
-    registry.resolve(OFFICIAL_LOCK, say, mode=0o644)
+    registry.resolve(OFFICIAL_LOCK, say, IMAGES, mode=0o644, again=True)
     print(f"{OFFICIAL_LOCK.relative_to(paths.ROOT)} is written")
     return 0
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ops import paths
 from ops.errors import OpsError
-from ops.files import write_atomic
+from ops.files import write_new
 
 ROUNDS: Final = 1_000_000  # of PBKDF2, as Pulumi's passphrase secrets do
 
@@ -24,6 +24,7 @@ def opens(passphrase: str, salt: str) -> bool:
     """Whether the passphrase fits the `encryptionsalt` of a Pulumi.<stack>.yaml (about 0.3 s).
 
     The salt is `v1:<salt>:v1:<nonce>:<the word pulumi, encrypted>`; one written otherwise is left to Pulumi to judge.
+    Raises OpsError for a damaged one.
     """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,19 +32,31 @@ def opens(passphrase: str, salt: str) -> bool:
     parts = salt.split(":")
     if len(parts) != 5 or parts[0] != "v1" or parts[2] != "v1":
         return True
-    key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), base64.b64decode(parts[1]), ROUNDS, 32)
     try:
-        AESGCM(key).decrypt(base64.b64decode(parts[3]), base64.b64decode(parts[4]), None)
+        salt_bytes, nonce, sealed = (base64.b64decode(parts[place], validate=True) for place in (1, 3, 4))
+        key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt_bytes, ROUNDS, 32)
+        AESGCM(key).decrypt(nonce, sealed, None)
     except InvalidTag:
         return False
+    except ValueError as trouble:
+        raise OpsError(
+            f"the encryptionsalt is damaged ({trouble}): {salt[:60]}\n"
+            "fix: put the line back as it was: `git log -p` of the stack's file has it, "
+            "and so has the copy in the folder `stacks` beside the state"
+        ) from trouble
     return True
 
 
 def generate(stack: str) -> Path:
-    """Writes a new one of 256 bits."""
+    """Writes a new one of 256 bits; never over one that is there. Raises OpsError."""
     paths.private_folder(paths.passphrases())
     path = file(stack)
-    write_atomic(path, secrets.token_hex(32))
+    try:
+        write_new(path, secrets.token_hex(32))
+    except FileExistsError:
+        raise OpsError(
+            f"another command has just made the passphrase of stack {stack} ({path})\nfix: run this again"
+        ) from None
     return path
 
 

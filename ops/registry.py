@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -73,16 +73,52 @@ def digest(reference: str) -> str:
     return f"{reference}@{found}"
 
 
-def complete(lock: Path) -> bool:
-    """True when a lock pins every image of stack/versions.py, at that very version."""
+def pinned(lock: Path) -> dict[str, str]:
+    """The images that a lock pins at the very version of stack/versions.py."""
     data = read_json(lock)
     images = data.get("images", {}) if isinstance(data, dict) else {}
-    return all(str(images.get(name, "")).startswith(f"{reference}@sha256:") for name, reference in IMAGES.items())
+    return {
+        name: str(images[name])
+        for name, reference in IMAGES.items()
+        if str(images.get(name, "")).startswith(f"{reference}@sha256:")
+    }
 
 
-def resolve(lock: Path, say: Say, look_up: Callable[[str], str] = digest, mode: int = 0o600) -> None:
-    """Looks all images up and writes a lock. Raises OpsError, leaving the old lock as it was."""
-    say(f"images: looking up {len(IMAGES)} digests...")
+def complete(lock: Path, names: Iterable[str]) -> bool:
+    """True when a lock pins all these images at their versions of now."""
+    return set(names) <= pinned(lock).keys()
+
+
+def resolve(
+    lock: Path,
+    say: Say,
+    names: Iterable[str],
+    optional: Iterable[str] = (),
+    look_up: Callable[[str], str] = digest,
+    mode: int = 0o600,
+    *,
+    again: bool = False,
+) -> None:
+    """Looks up what a lock does not pin yet (all of it `again`), and writes it.
+
+    Raises OpsError, leaving the old lock as it was.
+    An optional image that cannot be had is said and left out: the platform does without it.
+    """
+    have = {} if again else pinned(lock)
+    strict = [name for name in names if name not in have]
+    wanted = strict + [name for name in optional if name not in have and name not in strict]
+    say(f"images: looking up {len(wanted)} digests...")
+
+    def one(name: str) -> str | None:
+        try:
+            return look_up(IMAGES[name])
+        except OpsError as trouble:
+            if name in strict:
+                raise
+            say(f"images: going on without {name}: {str(trouble).splitlines()[0]}")
+            return None
+
     with ThreadPoolExecutor(max_workers=6) as pool:
-        found = list(pool.map(look_up, IMAGES.values()))
-    write_json(lock, {"source": "official", "images": dict(zip(IMAGES, found, strict=True)), "models": {}}, mode)
+        found = {name: image for name, image in zip(wanted, pool.map(one, wanted), strict=True) if image}
+    images = {name: image for name in IMAGES if (image := found.get(name) or have.get(name))}
+    write_json(lock, {"source": "official", "images": images, "models": {}}, mode)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ops.bootstrap import extras
+from stack import parts
 from stack.config.model import Platform
 
 # Rounded up from the releases named in stack/versions.py: an estimate that errs to the large side.
 IMAGES: Final = {
+    "base": 0.1,
     "gateway": 0.1,
     "gateway-builder": 1.5,
     "ollama": 5.0,
@@ -36,18 +39,8 @@ _VOCABULARY: Final = 0.2
 
 
 def images_needed(platform: Platform) -> tuple[str, ...]:
-    """The images of this configuration, by their names in stack/versions.py."""
-    engine = {"cpu": "ollama", "nvidia": "ollama", "amd": "ollama-rocm"}[platform.engine.accelerator]
-    names = ["gateway", "gateway-builder", engine]
-    if platform.chat.enabled:
-        names.append("open-webui")
-    if platform.uses_memory:
-        names.append("chroma")
-    if platform.observability.enabled:
-        names += ["prometheus", "node-exporter"]
-        names += ["gpu-exporter"] if platform.engine.accelerator == "nvidia" else []
-        names += ["grafana"] if platform.observability.grafana else []
-    return tuple(names)
+    """The images of this configuration, by their names in stack/versions.py, and the gateway's, which is built."""
+    return ("gateway", *parts.needed(platform), *extras(platform))
 
 
 def image_gib(name: str, source: str) -> float:

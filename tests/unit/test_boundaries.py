@@ -19,6 +19,8 @@ ARROWS: Final = {
     "stack": ("stack.",),
     "ops": (
         "ops.", "offline.", "stack.versions", "stack.capacity",
+        # which images a configuration needs
+        "stack.parts",
         # the model, and what reads a stack file into it without Pulumi
         "stack.config.model", "stack.config.explain", "stack.config.units",
     ),

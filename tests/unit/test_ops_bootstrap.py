@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from ops import bootstrap, engine, official, paths, record, registry, request, sources
 from ops.errors import OpsError
+from stack.config.explain import parse_platform
 from stack.versions import IMAGES, PULUMI
 
 DIGEST = "sha256:" + "a" * 64
@@ -81,6 +83,20 @@ def test_cli_on_path_needs_the_same_major_and_no_older(version: str, good: bool)
     assert bootstrap.new_enough(version, "3.250.0") is good
 
 
+def test_a_cli_on_path_that_hangs_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("pulumi", "pulumi-language-python"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+
+    def hang(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("pulumi", 30)
+
+    monkeypatch.setattr("shutil.which", lambda _name: str(tmp_path / "pulumi"))
+    monkeypatch.setattr("subprocess.run", hang)
+    lines: list[str] = []
+    assert bootstrap.on_path("dev", lines.append) is None
+    assert "is not used" in lines[0]
+
+
 def test_unwritable_cache_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     assert "PRIVATE_LLM_CACHE" in str(bootstrap.cache_problem(tmp_path / "cache"))
@@ -116,6 +132,42 @@ class TestEngine:
         monkeypatch.setattr("os.geteuid", lambda: 1000)
         with pytest.raises(OpsError, match=r"not installed(.|\n)*fix:"):
             engine.install("mirror", quiet)
+
+
+class TestDockersPackages:
+    """The key that root's package manager will trust."""
+
+    def test_a_release_without_a_name_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(OpsError, match="VERSION_CODENAME"):
+            engine.add_docker_apt("debian", "", quiet, tmp_path)
+
+    def test_a_key_that_cannot_be_fetched_is_told(
+        self, server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(engine, "DOCKER_APT", f"http://{server}")
+        with pytest.raises(OpsError, match=r"cannot be fetched(.|\n)*fix:"):
+            engine.add_docker_apt("debian", "bookworm", quiet, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_another_key_is_refused(self, server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        Files.table["/debian/gpg"] = b"no key"
+        monkeypatch.setattr(engine, "DOCKER_APT", f"http://{server}")
+        monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/gpg")
+        listing = b"pub:::::::::\nfpr:::::::::" + b"A" * 40 + b":\n"
+        monkeypatch.setattr("subprocess.run", lambda *_, **__: subprocess.CompletedProcess([], 0, listing, b""))
+        with pytest.raises(OpsError, match="another key"):
+            engine.add_docker_apt("debian", "bookworm", quiet, tmp_path)
+        assert not list(tmp_path.iterdir())
+        right = listing.replace(b"A" * 40, engine.DOCKER_KEY.encode())
+        monkeypatch.setattr("subprocess.run", lambda *_, **__: subprocess.CompletedProcess([], 0, right, b""))
+        engine.add_docker_apt("debian", "bookworm", quiet, tmp_path)
+        assert "bookworm stable" in (tmp_path / "sources.list.d" / "docker.list").read_text()
+
+    def test_without_gpg_it_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shutil.which", lambda _name: None)
+        lines: list[str] = []
+        engine.check_key(b"", "here", lines.append)
+        assert "not checked" in lines[0]
 
 
 class Files(BaseHTTPRequestHandler):
@@ -165,13 +217,40 @@ class TestRegistry:
 
     def test_lock_is_complete_only_for_the_versions_of_now(self, tmp_path: Path) -> None:
         lock = tmp_path / "lock.json"
-        assert not registry.complete(lock)
-        registry.resolve(lock, quiet, look_up=lambda reference: f"{reference}@{DIGEST}")
-        assert registry.complete(lock)
+        assert not registry.complete(lock, IMAGES)
+        registry.resolve(lock, quiet, IMAGES, look_up=lambda reference: f"{reference}@{DIGEST}")
+        assert registry.complete(lock, IMAGES)
         data = json.loads(lock.read_text())
         data["images"]["ollama"] = f"docker.io/ollama/ollama:0.1@{DIGEST}"
         lock.write_text(json.dumps(data))
-        assert not registry.complete(lock)
+        assert not registry.complete(lock, IMAGES)
+        assert registry.complete(lock, ["base", "chroma"])
+
+    def test_only_what_is_needed_must_be_there(self, tmp_path: Path) -> None:
+        lock, asked, lines = tmp_path / "lock.json", list[str](), list[str]()
+
+        def look_up(reference: str) -> str:
+            asked.append(reference)
+            if "grafana" in reference:
+                raise OpsError(f"the registry does not give the digest of {reference}\nfix: none")
+            return f"{reference}@{DIGEST}"
+
+        registry.resolve(lock, lines.append, ["base", "ollama"], ["grafana"], look_up)
+        assert set(json.loads(lock.read_text())["images"]) == {"base", "ollama"}
+        assert "without grafana" in lines[-1]
+        registry.resolve(lock, lines.append, ["base", "chroma"], look_up=look_up)
+        assert asked.count(IMAGES["base"]) == 1
+        assert set(json.loads(lock.read_text())["images"]) == {"base", "ollama", "chroma"}
+        with pytest.raises(OpsError, match="grafana"):
+            registry.resolve(lock, quiet, ["grafana"], look_up=look_up)
+        assert "grafana" not in json.loads(lock.read_text())["images"]
+
+    def test_grafana_is_an_extra_where_it_is_wanted(self) -> None:
+        base = {"models": [{"name": "t", "aliases": ["default"]}, {"name": "e", "role": "embedding"}]}
+        consumers = {"consumers": [{"name": "default"}, {"name": "chat"}]}
+        off = parse_platform({**base, **consumers, "observability": {"grafana": False}}, "x")
+        on = parse_platform({**base, **consumers, "observability": {"grafana": True}}, "x")
+        assert (bootstrap.extras(off), bootstrap.extras(on)) == ([], ["grafana"])
 
     def test_every_image_has_the_form_that_registries_need(self) -> None:
         assert all(registry.split(reference) for reference in IMAGES.values())

@@ -44,6 +44,23 @@ def test_passphrase_opens_only_its_own_salt() -> None:
     assert not passphrase.opens("wrong", salt)
 
 
+@pytest.mark.parametrize("salt", ["v1:a:v1:b:c", "v1:!!!!:v1:AAAA:AAAA", "v1:7OHLvAbqkWo=:v1:AAAA:AAAA"])
+def test_a_damaged_salt_is_told(salt: str) -> None:
+    with pytest.raises(OpsError, match=r"encryptionsalt is damaged(.|\n)*fix:"):
+        passphrase.opens("any", salt)
+
+
+def test_a_passphrase_is_never_made_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVATE_LLM_STATE", str(tmp_path / "state"))
+    path = passphrase.generate("dev")
+    first = path.read_text()
+    with pytest.raises(OpsError, match="run this again"):
+        passphrase.generate("dev")
+    assert path.read_text() == first
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in path.parent.iterdir()] == ["dev"]
+
+
 def test_passphrase_known_answer_of_pulumi() -> None:
     assert passphrase.opens("pass1", "v1:7OHLvAbqkWo=:v1:9L6Z2kRpLKk0PU8e:smKhGeQ9oS/Ix49IqfZ04s9p/u5zkA==")
 

@@ -210,7 +210,7 @@ def test_disk_is_refused_under_the_floor_and_warned_of_under_the_margin(
     assert [finding.level for finding in found] == ([level] if level else [])
     assert [finding.refuses for finding in found] == ([level is Level.REFUSED] if level else [])
     if found:
-        assert f"{free:.1f} GiB are free; about 14.4 GiB are still to come (estimate)" in found[0].what
+        assert f"{free:.1f} GiB are free; about 14.5 GiB are still to come (estimate)" in found[0].what
         assert "/var/lib/docker" in found[0].where
         assert "docker system df" in found[0].fix
 
