@@ -4,10 +4,9 @@ SHELL := /bin/bash
 STACK ?= dev
 export STACK
 PYTHON ?= python3
-# WSL exports NAME (the computer's): only `make key NAME=…` counts.
-ifneq ($(origin NAME),command line)
-unexport NAME
-endif
+# Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
+WORDS := SOURCE HOST Q MODEL S NAME DATA CONFIRM COLD
+$(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 

@@ -27,12 +27,14 @@ from ops import paths, show
 from ops.docker import DockerCli
 from ops.errors import OpsError
 from ops.progress import say
-from ops.request import Request
+from ops.pulumi import PROJECT
+from ops.request import Request, Source
 from ops.settings import PLATFORM, STACK_LABEL
 
 STACK: Final = "bench"
+MAKES_OWN: Final = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
 PREVIEWS: Final = 5
-IDLE: Final = 60  # seconds after the last chat
+IDLE: Final = 60  # seconds after the models were unloaded
 QUESTION: Final = "Say hello."
 MIRROR: Final = "private-llm-mirror"  # the registry of the package-mirror path: one fixed port on this machine
 NOT_COPIED: Final = (".git", ".venv", "out", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
@@ -44,15 +46,20 @@ class Bench:
 
     root: Path
     env: dict[str, str]
+    words: dict[str, str]
     steps: dict[str, float] = field(default_factory=dict)
 
     def make(self, name: str, target: str, **words: str) -> str:
-        """Runs one target of the copy's Makefile, timed under `name`. Raises OpsError with its last lines."""
+        """Runs one target of the copy's Makefile, timed under `name`. Raises OpsError with its last lines.
+
+        Words stand on the command line: `make` takes none of them from the environment.
+        """
         say(f"bench: {name}...")
+        typed = [f"{key}={value}" for key, value in {**self.words, **words}.items()]
         started = time.monotonic()
         done = subprocess.run(
-            ["make", "--no-print-directory", target], cwd=self.root, env={**self.env, **words},
-            capture_output=True, text=True, check=False,
+            ["make", "--no-print-directory", target, *typed],
+            cwd=self.root, env=self.env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         self.steps[name] = round(time.monotonic() - started, 2)
         if done.returncode:
@@ -95,18 +102,19 @@ def copy_tree(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def bench_on(work: Path, env: Mapping[str, str], name: str) -> Iterator[Bench]:
+def bench_on(work: Path, env: Mapping[str, str], name: str, source: Source | None) -> Iterator[Bench]:
     """A copy that is destroyed with its data at the end, also after Ctrl-C."""
     root = work / name
     copy_tree(root)
     own = {
-        **os.environ,
+        # What `make bench-deploy` was called with is not for the calls of the copy.
+        **{key: value for key, value in os.environ.items() if key not in MAKES_OWN},
         **env,
         "STACK": STACK,
         "PRIVATE_LLM_STATE": str(work / f"{name}-state"),
         "PYTHONUNBUFFERED": "1",
     }
-    bench = Bench(root, own)
+    bench = Bench(root, own, {"STACK": STACK, **({"SOURCE": source} if source else {})})
     try:
         yield bench
     finally:
@@ -145,9 +153,17 @@ def pulumi(root: Path, env: Mapping[str, str], *words: str) -> str:
     return done.stdout
 
 
-def idle_memory(env: Mapping[str, str]) -> float:
+def unload(docker: DockerCli) -> None:
+    """Takes the models out of the engine's memory: at rest is without them, and when they leave is a setting."""
+    engine = f"{PROJECT}-{STACK}-ollama"
+    for line in docker.run(["exec", engine, "ollama", "ps"]).splitlines()[1:]:
+        if line.strip():
+            docker.run(["exec", engine, "ollama", "stop", line.split()[0]])
+            say(f"bench: unloaded {line.split()[0]}")
+
+
+def idle_memory(docker: DockerCli) -> float:
     """MiB of all containers (usage minus inactive file cache, as `docker stats` counts); each is said."""
-    docker = DockerCli(env, limit=60)
     names = docker.run(["ps", "--format", "{{.Names}}", "--filter", f"label={STACK_LABEL}={STACK}"]).split()
     rows = docker.rows(["stats", "--no-stream", *names])
     for row in rows:
@@ -155,9 +171,9 @@ def idle_memory(env: Mapping[str, str]) -> float:
     return round(sum(show.mebibytes(str(row["MemUsage"])) for row in rows), 1)
 
 
-def warm(work: Path) -> dict[str, Any]:
+def warm(work: Path, source: Source | None) -> dict[str, Any]:
     """Everything cached: from destroyed to answering, nothing to do, preview, memory at rest."""
-    with bench_on(work, {}, "warm") as bench:
+    with bench_on(work, {}, "warm", source) as bench:
         bench.make("first up", "up")
         bench.make("destroy before warm up", "destroy")
         started = time.monotonic()
@@ -167,6 +183,8 @@ def warm(work: Path) -> dict[str, Any]:
         again = bench.make("up with nothing to do", "up")
         times, drift = previews(bench)
         token = first_token(bench.make("answer", "ask", Q=QUESTION)) or token
+        docker = DockerCli(bench.env, limit=60)
+        unload(docker)
         say(f"bench: waiting {IDLE} s for the idle memory...")
         time.sleep(IDLE)
         return {
@@ -175,7 +193,7 @@ def warm(work: Path) -> dict[str, Any]:
             "preview_s": round(statistics.median(times), 2),
             "second_up_changes": changes(again),
             "drift": drift,
-            "idle_memory_mib": idle_memory(bench.env),
+            "idle_memory_mib": idle_memory(docker),
             "first_token_ms": token,
             "steps": bench.steps,
         }
@@ -219,7 +237,7 @@ def second_engine(work: Path) -> Iterator[str]:
             first.attempt(["start", MIRROR])
 
 
-def cold(work: Path) -> float:
+def cold(work: Path, source: Source | None) -> float:
     """Seconds from nothing but this machine's packages to the first streamed token."""
     with second_engine(work) as address:
         env = {
@@ -227,7 +245,7 @@ def cold(work: Path) -> float:
             "PIP_CACHE_DIR": str(work / "pip"),
             "DOCKER_HOST": address,
         }
-        with bench_on(work, env, "cold") as bench:
+        with bench_on(work, env, "cold", source) as bench:
             started = time.monotonic()
             bench.make("cold up", "up")
             bench.make("cold first answer", "ask", Q=QUESTION)
@@ -238,7 +256,7 @@ def bench(request: Request) -> int:
     """Prints progress, and one JSON line last."""
     with tempfile.TemporaryDirectory(prefix="private-llm-bench-") as folder:
         work = Path(folder)
-        cold_s = cold(work) if request.cold else None
-        result = {"cold_up_s": cold_s, **warm(work)}
+        cold_s = cold(work, request.source) if request.cold else None
+        result = {"cold_up_s": cold_s, **warm(work, request.source)}
     print(json.dumps(result))
     return 0
