@@ -87,6 +87,9 @@ def _closed(features: ChatFeatures) -> dict[str, str]:
         # Built-in tools go out with every question unless this is off, and models without tool support refuse them all.
         "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": {"builtin_tools": features.tools}}),
         "ENABLE_CHANNELS": "False",
+        # Functions, tools and tool servers are code of users that runs on the server.
+        "ENABLE_PLUGINS": "False",
+        "ENABLE_AUTOMATIONS": "False",
         "ENABLE_RAG_LOCAL_WEB_FETCH": "False",
         "ENABLE_GOOGLE_DRIVE_INTEGRATION": "False",
         "ENABLE_ONEDRIVE_INTEGRATION": "False",

@@ -261,7 +261,20 @@ def _security_headers() -> Route:
 
 def _error_routes() -> list[Route]:
     """Failures of handlers (an upstream that is gone, a body too large) in the same shape as every other error."""
-    return [Route(handle=[caddy.LlmError(status="{http.error.status_code}")])]
+    status = "{http.error.status_code}"
+    gone = caddy.LlmError(
+        status=status, code="unavailable", message="The chat cannot be reached right now. Try again soon."
+    )
+    return [
+        _route(
+            Match(
+                vars_regexp={status: {"pattern": "^50[234]$"}},
+                negate=[Match(path=["/v1/*", "/ollama/*"])],
+            ),
+            gone,
+        ),
+        Route(handle=[caddy.LlmError(status=status)]),
+    ]
 
 
 def _logging() -> caddy.Logging:

@@ -177,7 +177,7 @@ def test_without_a_chat_there_are_no_pages() -> None:
 
 
 def test_the_inner_listener_has_no_pages_and_no_native_api() -> None:
-    text = json.dumps(server("inner"))
+    text = json.dumps(server("inner")["routes"])
     assert "/ollama" not in text
     assert "chat:8080" not in text
     assert "/v1/embeddings" in text
