@@ -132,6 +132,13 @@ class TestShow:
         assert "STACK=" not in text
         assert "make password STACK=prod" in show.summary("prod", outputs, "a@b", "official")
 
+    def test_summary_without_a_chat_has_no_sign_in(self) -> None:
+        text = show.summary("prod", {"endpoints": {"api": "https://localhost:8443/v1"}}, None, "official")
+        assert "sign in" not in text
+        commands = [line for line in text.splitlines() if "make " in line]
+        assert commands
+        assert all("STACK=prod" in line for line in commands)
+
     @pytest.mark.parametrize(
         ("text", "value"),
         [("12.5MiB / 1GiB", 12.5), ("1.5GiB / 2GiB", 1536), ("512KiB / 1GiB", 0.5), ("0B / 0B", 0), ("--", 0)],
