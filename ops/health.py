@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,8 +18,24 @@ from stack.config.model import Platform
 
 PATIENCE: Final = 10.0  # seconds for the gateway to call itself healthy
 PAUSE: Final = 0.5  # seconds between two questions
+START: Final = 300.0  # seconds for a container that Pulumi found running, but only just, to become healthy
 LIMIT: Final = (3, 10)  # seconds to connect, to answer
 CONSUMER: Final = "default"
+
+
+def started(look: Callable[[], Sequence[Mapping[str, Any]]], say: Say, patience: float = START) -> None:
+    """Waits for containers that are still starting: `pulumi up` waits for those it makes, not for those it starts.
+
+    `look` gives the stack's containers as `docker ps` shows them. What is unhealthy in the end is for others to tell.
+    """
+    until, told = time.monotonic() + patience, False
+    while names := [str(row["Names"]) for row in look() if "health: starting" in str(row.get("Status"))]:
+        if not told:
+            say(f"waiting for {', '.join(names)} to start...")
+            told = True
+        if time.monotonic() > until:
+            return
+        time.sleep(PAUSE)
 
 
 def trouble(pulumi: Pulumi, platform: Platform, urls: Mapping[str, Any], say: Say) -> str | None:

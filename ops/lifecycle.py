@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ops import health, models, repair, settings, show, volumes
+from ops import health, look, models, repair, settings, show, volumes
 from ops.bootstrap import bootstrap
 from ops.errors import OpsError
 from ops.progress import say
@@ -90,6 +90,7 @@ def report(session: Session) -> int:
     settings.keep_copy(pulumi)
     settings.write_certificates(pulumi)
     found = outputs(pulumi.export())
+    health.started(lambda: look.containers(pulumi), say)
     if trouble := health.trouble(pulumi, session.platform, found.get("endpoints") or {}, say):
         raise OpsError(f"stack {pulumi.stack} is deployed, but does not answer: {trouble}")
     admin = session.platform.chat.admin_email if session.platform.chat.enabled else None

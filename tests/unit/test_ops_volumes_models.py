@@ -156,6 +156,16 @@ class TestHealth:
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(health, "PAUSE", 0.01)
 
+    def test_services_that_are_starting_are_waited_for_and_named(self) -> None:
+        said: list[str] = []
+        looks = iter([["Up 1 second (health: starting)", "Up 1 minute"], ["Up 2 seconds (healthy)", "Exited (0)"]])
+        health.started(lambda: [{"Names": f"c{n}", "Status": s} for n, s in enumerate(next(looks))], said.append)
+        assert said == ["waiting for c0 to start..."]
+        assert next(looks, None) is None
+
+    def test_a_service_that_never_starts_is_not_waited_for_for_ever(self) -> None:
+        health.started(lambda: [{"Names": "c", "Status": "Up (health: starting)"}], lambda _: None, patience=0.05)
+
     def test_a_gateway_that_becomes_healthy_is_waited_for(self, gateway: str) -> None:
         Gateway.answers = {"/health": [503, 503, 200]}
         with requests.Session() as session:
