@@ -164,7 +164,9 @@ class TestHealth:
         assert next(looks, None) is None
 
     def test_a_service_that_never_starts_is_not_waited_for_for_ever(self) -> None:
-        health.started(lambda: [{"Names": "c", "Status": "Up (health: starting)"}], lambda _: None, patience=0.05)
+        said: list[str] = []
+        health.started(lambda: [{"Names": "c", "Status": "Up (health: starting)"}], said.append, patience=0.05)
+        assert said == ["waiting for c to start..."]
 
     def test_a_gateway_that_becomes_healthy_is_waited_for(self, gateway: str) -> None:
         Gateway.answers = {"/health": [503, 503, 200]}
