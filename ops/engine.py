@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -149,13 +150,22 @@ def start(docker: DockerCli, say: Say) -> str:
     else:
         log = paths.private_folder(paths.state()) / "dockerd.log"
         say(f"docker: starting dockerd (log: {log})...")
-        with log.open("ab") as file:
-            # A session of its own: Ctrl-C in this terminal must not stop everybody's containers.
-            process = subprocess.Popen(
-                ["dockerd"], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-            )
-        (paths.state() / "dockerd.pid").write_text(f"{process.pid}\n")
+        (paths.state() / "dockerd.pid").write_text(f"{detached(['dockerd'], log)}\n")
     return wait_for_engine(docker, log)
+
+
+def detached(command: Sequence[str], log: Path) -> int:
+    """Starts a program that outlives this one, and returns its process id.
+
+    In a session of its own: Ctrl-C in this terminal must not stop everybody's containers. Not a `Popen`: nobody here
+    waits for its end.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise OpsError(f"{command[0]} is not installed")
+    with log.open("ab") as out, Path(os.devnull).open() as nothing:
+        files = [(os.POSIX_SPAWN_DUP2, source.fileno(), number) for number, source in enumerate((nothing, out, out))]
+        return os.posix_spawn(program, list(command), os.environ, file_actions=files, setsid=True)
 
 
 def wait_for_engine(docker: DockerCli, log: Path | None) -> str:
