@@ -260,7 +260,7 @@ class _Monitor(pulumi_mocks.MockMonitor):
                 retain_on_delete=request.retainOnDelete,
                 delete_before_replace=request.deleteBeforeReplace,
                 import_id=request.importId,
-                depends_on=tuple(request.dependencies),
+                depends_on=tuple(sorted(request.dependencies)),
             )
         )
         made = struct_pb2.Struct()
