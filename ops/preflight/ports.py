@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ops.preflight.finding import Context, Finding, Level
+from ops.volumes import STACK_LABEL
 
-STACK_LABEL: Final = "private-llm.stack"
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 (compared with, never bound)
 
 

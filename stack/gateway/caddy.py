@@ -22,7 +22,6 @@ class Match(Caddy):
     host: list[str] | None = None
     path: list[str] | None = None
     method: list[str] | None = None
-    protocol: str | None = None
     vars_regexp: dict[str, dict[str, str]] | None = None
     header: dict[str, list[str]] | None = None
     negate: list[Match] | None = Field(default=None, alias="not")

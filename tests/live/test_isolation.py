@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import tools
 from tests.support.live import inside
 from tests.support.live.neighbour import HERE, PORT, THERE, Neighbour, joined, reached_from_here, why_not
 from tests.support.live.platform import Platform
@@ -21,7 +22,7 @@ INSIDE = {"ollama": 11434, "chat": 8080, "chroma": 8000, "prometheus": 9090, "no
 def neighbour() -> Iterator[Neighbour]:
     """Another machine on the same segment."""
     if reason := why_not():
-        pytest.skip(reason)
+        tools.missing("a second machine", reason)
     with joined() as machine:
         yield machine
 

@@ -13,6 +13,7 @@ import pytest
 from offline import toolchain
 from offline.plugins.install import ensure_installed, lasting
 from ops import paths
+from tests.support import tools
 from tests.support.fake_tailscale import API_KEY, DEFAULT, FakeTailscale, fake_tailscale
 
 pytestmark = pytest.mark.live
@@ -82,9 +83,7 @@ class Stack:
 @pytest.fixture
 def pulumi(tmp_path: Path) -> Any:
     if not (toolchain.pulumi_folder(paths.cache()) / "pulumi").is_file():
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Pulumi CLI in the cache: run `make up` once")
-        pytest.skip("no Pulumi CLI in the cache: `make up` puts it there")
+        tools.missing("the Pulumi CLI", "`make up` puts it into the cache")
     with fake_tailscale() as fake:
         yield Stack(tmp_path, fake), fake
 

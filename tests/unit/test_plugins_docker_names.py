@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from offline.plugins import docker_names as names
 from offline.plugins.child import Child, start
+from tests.support import tools
 
 URN = "urn:pulumi:dev::private-llm::llm:host:Host$docker:index/remoteImage:RemoteImage::chat"
 
@@ -99,7 +100,7 @@ def bridge_schema() -> Iterator[dict[str, Any]]:
     cache = Path(os.environ.get("PRIVATE_LLM_CACHE", home))
     folder = cache / "pulumi" / "plugins" / f"resource-docker-v{names.OFFICIAL_VERSION}"
     if not (folder / "pulumi-terraform-bridge").is_file():
-        pytest.skip("the docker plugin's stand-in is not installed here (`make up` installs it)")
+        tools.missing("the docker plugin's stand-in", "`make up` installs it")
     from offline.plugins import docker_adapter as adapter
 
     child: Child = start([str(folder / "pulumi-terraform-bridge"), "127.0.0.1:9"])
