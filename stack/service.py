@@ -13,7 +13,7 @@ from typing import Any, Final
 import pulumi_docker as docker
 from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 
-from stack.config.model import Resources
+from stack.config.resources import Resources
 from stack.config.units import mebibytes
 from stack.host.component import Host, data_volume
 from stack.host.networks import NetworkSpec

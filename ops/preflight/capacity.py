@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ops.preflight.finding import Context, Finding, Level
-from stack.config.model import Accelerator, Platform, Resources
+from stack.config.model import Accelerator, Platform
+from stack.config.resources import Resources
 from stack.config.units import mebibytes
 
 MIB: Final = 1024**2

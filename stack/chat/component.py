@@ -5,8 +5,8 @@ from __future__ import annotations
 from pulumi import ComponentResource, ResourceOptions
 
 from stack.chat import open_webui
+from stack.config.access import CHAT_CONSUMER
 from stack.config.load import Environment
-from stack.config.model import CHAT_CONSUMER
 from stack.gateway.component import INNER
 from stack.host import networks
 from stack.host.component import Host

@@ -73,6 +73,8 @@ def describe(node: Node) -> str:
             count = "with at least one of" if node.get("minItems") else "of"
             return f"a list {count}: {describe(node['items'])}"
         case "object":
+            if "properties" not in node:
+                return "names and texts, such as LOG_LEVEL: info"
             return f"a group of keys: {', '.join(node['properties'])}"
         case "string" if "maxLength" in node:
             return f"text of {node.get('minLength', 0)} to {node['maxLength']} characters"

@@ -6,64 +6,17 @@ Keys are camelCase in YAML and snake_case in Python.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 
-from stack.config.texts import (
-    Cores,
-    Digest,
-    Email,
-    Gpu,
-    Hostname,
-    Loopback,
-    ModelName,
-    ModelRef,
-    Moment,
-    Name,
-    Port,
-    Title,
-)
-from stack.config.units import Duration, DurationOrZero, Size, mebibytes
-
-CHAT_CONSUMER: Final = "chat"  # Open WebUI's own key: the chat is a consumer of the gateway like anyone
-
-
-class Strict(BaseModel):
-    """Frozen, closed and strict: a misspelt key or a number in quotes is refused, not guessed at."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        validate_default=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-def _twice(names: Sequence[str]) -> list[str]:
-    return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _refuse(problems: list[str]) -> None:
-    """Reports all that does not fit together, one line each: `<key path from here>: <what, how to fix it>`.
-
-    A line may end with `; allowed: <word>, <word>`. `stack.config.explain` reads this form.
-    """
-    if problems:
-        raise ValueError("\n".join(problems))
+from stack.config.access import CHAT_CONSUMER, Consumer
+from stack.config.gateway import Gateway
+from stack.config.resources import Resources
+from stack.config.strict import Strict, refuse, twice, words
+from stack.config.texts import Digest, Email, EngineUrl, EnvName, Gpu, Image, ModelName, Name, Path, Port, Title
+from stack.config.units import Duration, DurationOrZero
 
 
 class Accelerator(StrEnum):
@@ -81,14 +34,6 @@ class Role(StrEnum):
     EMBEDDING = "embedding"
 
 
-class Scope(StrEnum):
-    """What a key opens at the gateway."""
-
-    CHAT = "chat"
-    EMBEDDINGS = "embeddings"
-    NATIVE = "native"
-
-
 class KvCache(StrEnum):
     """Number format of the attention cache."""
 
@@ -97,60 +42,18 @@ class KvCache(StrEnum):
     Q4_0 = "q4_0"
 
 
-def _enum(kind: type[StrEnum]) -> Any:
-    """YAML carries text; strict mode would want the enum's own type."""
-    return Field(strict=False, json_schema_extra={"enum": [str(member) for member in kind]})
-
-
-class Resources(Strict):
-    """The most that one container may use of its host."""
-
-    memory: Size
-    """Memory limit; swap is not used on top of it."""
-    cpus: Cores
-    """CPU limit, in cores."""
-
-
-class Gateway(Strict):
-    """The one service that publishes ports."""
-
-    address: Loopback = "127.0.0.1"
-    """The host's address that the ports are published on."""
-    https_port: Port = 8443
-    """Port of the chat and the API."""
-    http_port: Port = 8080
-    """Port that only redirects to HTTPS."""
-    hostnames: tuple[Hostname, ...] = Field(default=("localhost",), min_length=1, strict=False)
-    """Names the gateway answers to; the first one is in the URLs that are printed. Other names get 421."""
-    max_body: Size = "32MiB"
-    """Largest request body on the API."""
-    max_upload: Size = "256MiB"
-    """Largest document that the chat accepts."""
-    resources: Resources = Resources(memory="256MiB", cpus=2)
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        problems = []
-        if self.https_port == self.http_port:
-            problems.append(f"httpPort: httpsPort is {self.https_port} too; they must differ")
-        if mebibytes(self.max_body) * 4 > mebibytes(self.resources.memory):
-            problems.append(
-                f"maxBody: bodies are read into memory, so it must be at most a quarter of resources.memory "
-                f"({self.resources.memory})"
-            )
-        _refuse(problems)
-        return self
-
-
 class Engine(Strict):
     """The engine that serves the models: Ollama, in a container without a way out."""
 
-    accelerator: Annotated[Accelerator, _enum(Accelerator)] = Accelerator.CPU
+    accelerator: Annotated[Accelerator, words(Accelerator)] = Accelerator.CPU
     """What it computes on. `nvidia` needs NVIDIA's container toolkit on the host, `amd` the ROCm driver."""
     gpus: tuple[Gpu, ...] = Field(default=(), strict=False)
     """GPUs by index or NVIDIA UUID, as text; empty means all of them."""
     device_groups: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = Field(default=(), strict=False)
     """With `amd`: ids of the host's groups that own its cards (`stat -c %g /dev/kfd /dev/dri/render*` on the host)."""
+    instances: Annotated[int, Field(ge=1, le=8)] = 1
+    """Identical engines that share the models; the gateway sends each request to the one with the least to do. GPUs are
+    divided among them."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     """Requests that one model answers at the same time (slots)."""
     max_loaded_models: Annotated[int, Field(ge=1, le=32)] = 2
@@ -159,7 +62,7 @@ class Engine(Strict):
     """How long an idle model stays in memory."""
     context_length: Annotated[int, Field(ge=512, le=1_048_576)] = 4096
     """Tokens of context in each slot."""
-    kv_cache: Annotated[KvCache, _enum(KvCache)] = KvCache.F16
+    kv_cache: Annotated[KvCache, words(KvCache)] = KvCache.F16
     """Number format of the attention cache; a quantised one needs flashAttention."""
     flash_attention: bool = False
     """Faster attention with less memory, where the hardware has it."""
@@ -180,9 +83,31 @@ class Engine(Strict):
             problems.append("gpus: with accelerator amd, GPUs are given by index")
         if (self.accelerator is Accelerator.AMD) != bool(self.device_groups):
             problems.append("deviceGroups: needed with accelerator amd, and only there")
-        problems += [f"gpus: {gpu!r} is listed twice" for gpu in _twice(self.gpus)]
-        _refuse(problems)
+        problems += [f"gpus: {gpu!r} is listed twice" for gpu in twice(self.gpus)]
+        refuse(problems)
         return self
+
+
+class UpstreamKind(StrEnum):
+    """Which API an engine of your own speaks."""
+
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+
+
+class Upstream(Strict):
+    """An engine that runs elsewhere and is never touched by us: vLLM on another box, LM Studio on the host, a cloud."""
+
+    name: Name
+    """What `models[].engine` calls it."""
+    urls: tuple[EngineUrl, ...] = Field(min_length=1, strict=False)
+    """Where it listens; several are identical ones, which the gateway balances over."""
+    kind: Annotated[UpstreamKind, words(UpstreamKind)] = UpstreamKind.OPENAI
+    """The API it speaks: `openai` (vLLM, LM Studio, LocalAI, llama.cpp) or `ollama`."""
+    slots: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """Requests that it may have at the same time, waiting ones among them, before the gateway says 429."""
+    key: bool = False
+    """Whether it wants a key: the Pulumi secret `private-llm:engine-key-<name>`, sent as Bearer."""
 
 
 class Model(Strict):
@@ -190,31 +115,21 @@ class Model(Strict):
 
     name: ModelName
     """As the engine's registry knows it."""
-    role: Annotated[Role, _enum(Role)] = Role.CHAT
+    role: Annotated[Role, words(Role)] = Role.CHAT
     """Whether it chats or embeds."""
     aliases: tuple[ModelName, ...] = Field(default=(), strict=False)
     """Names that clients may use instead; `default` is what the chat UI and `make ask` use."""
     digest: Digest | None = None
     """Manifest digest that the pulled model must have."""
-
-
-class Consumer(Strict):
-    """Somebody with a key of their own."""
-
-    name: Name
-    """Its key is the Pulumi secret `private-llm:key-<name>`."""
-    scopes: tuple[Annotated[Scope, _enum(Scope)], ...] = Field(
-        default=(Scope.CHAT, Scope.EMBEDDINGS), min_length=1, strict=False
-    )
-    """What the key opens: `chat`, `embeddings`, `native` (Ollama's own API)."""
-    models: tuple[ModelRef, ...] = Field(default=("*",), min_length=1, strict=False)
-    """Models or aliases that it may use; `*` is all of them."""
-    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Requests in any minute before 429; unset is no limit."""
-    concurrent_streams: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Answers that may run at the same time before 429; unset is no limit."""
-    expires: Moment | None = None
-    """When the key stops working, with its time zone, for example 2027-01-31T00:00:00Z."""
+    engine: Name | None = None
+    """The one of `upstreams` that serves it; unset is the platform's own engine, which pulls it."""
+    fallback: ModelName | None = None
+    """Model or alias that answers instead when this one cannot: its engine fails, is overloaded, or the prompt is too
+    long for it."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests a minute over all consumers before 429; unset is no limit."""
+    concurrent_requests: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests at the same time over all consumers before 429; unset is what its engine takes."""
 
 
 class ChatFeatures(Strict):
@@ -241,6 +156,8 @@ class Chat(Strict):
     """Name in the browser's title."""
     admin_email: Email = "admin@localhost"
     """How the first administrator signs in; the password is generated (`make password`)."""
+    sign_up: bool = False
+    """Whether anybody may ask for an account, which then waits for the administrator; never with exposure `public`."""
     session: Duration = "7d"
     """How long a sign-in lasts."""
     features: ChatFeatures = ChatFeatures()
@@ -263,7 +180,40 @@ class Memory(Strict):
     @model_validator(mode="after")
     def _overlap(self) -> Self:
         if self.chunk_overlap >= self.chunk_size:
-            _refuse([f"chunkOverlap: it must be smaller than chunkSize ({self.chunk_size})"])
+            refuse([f"chunkOverlap: it must be smaller than chunkSize ({self.chunk_size})"])
+        return self
+
+
+class OwnService(Strict):
+    """A service of yours behind the gateway, with its keys, limits and hardening."""
+
+    name: Name
+    """Name of its container, and of its consumer if it has one."""
+    image: Image | None = None
+    """What runs, by digest; or `build`."""
+    build: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Folder with a Dockerfile, relative to the project; or `image`."""
+    port: Port
+    """Port that it listens on inside its container."""
+    path: Path
+    """Where it is at the gateway; everything below goes to it, without this prefix."""
+    public: bool = False
+    """Whether it is open without a key of scope `services`."""
+    api: bool = False
+    """Whether it uses the models: it then gets a base URL and the key of the consumer of its name
+    (`OPENAI_BASE_URL`, `OPENAI_API_KEY`)."""
+    health: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/_.-]*$")] = "/health"
+    """Path that answers 200 when it is well."""
+    metrics: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/_.-]*$")] | None = None
+    """Path of its Prometheus metrics; unset is none."""
+    env: dict[EnvName, str] = Field(default_factory=dict)
+    """Settings; not for secrets."""
+    resources: Resources = Resources(memory="512MiB", cpus=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.image is None) == (self.build is None):
+            refuse(["image: give either image or build"])
         return self
 
 
@@ -298,12 +248,16 @@ class Platform(Strict):
 
     gateway: Gateway = Gateway()
     engine: Engine = Engine()
+    upstreams: tuple[Upstream, ...] = Field(default=(), strict=False)
+    """Engines of yours that run elsewhere."""
     models: tuple[Model, ...] = Field(min_length=1, strict=False)
     """What is served. One chat model has the alias `default`."""
     consumers: tuple[Consumer, ...] = Field(min_length=1, strict=False)
     """Who may use the API. `chat` is the chat UI's own; `default` is the one of `make ask`."""
     chat: Chat = Chat()
     memory: Memory = Memory()
+    services: tuple[OwnService, ...] = Field(default=(), strict=False)
+    """Services of your own behind the gateway."""
     observability: Observability = Observability()
 
     @model_validator(mode="after")
@@ -311,8 +265,8 @@ class Platform(Strict):
         served = [name for model in self.models for name in (model.name, *model.aliases)]
         names = [consumer.name for consumer in self.consumers]
         unique = "is there more than once; names and aliases are unique"
-        problems = [f"models: {name!r} {unique}" for name in _twice([name.removesuffix(":latest") for name in served])]
-        problems += [f"consumers: {name!r} {unique}" for name in _twice(names)]
+        problems = [f"models: {name!r} {unique}" for name in twice([name.removesuffix(":latest") for name in served])]
+        problems += [f"consumers: {name!r} {unique}" for name in twice(names)]
         default = [model for model in self.models if "default" in (model.name, *model.aliases)]
         if not default or default[0].role is not Role.CHAT:
             problems.append("models: one model with role chat needs the alias `default`")
@@ -327,7 +281,7 @@ class Platform(Strict):
             problems.append(f"consumers: the chat UI needs one named `{CHAT_CONSUMER}` (or set chat.enabled: false)")
         if self.uses_memory and not any(model.role is Role.EMBEDDING for model in self.models):
             problems.append("memory: documents need a model with role embedding; add one, or set memory.enabled: false")
-        _refuse(problems)
+        refuse(problems)
         return self
 
     @property

@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -16,6 +17,8 @@ _MODEL: Final = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
 _DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOSTNAME: Final = rf"^{_LABEL}(\.{_LABEL})*$"
+_PATH: Final = r"^(/[a-z0-9][a-z0-9-]{0,62})+$"
+_IMAGE: Final = r"^[a-z0-9][a-z0-9._:/-]{0,254}@sha256:[0-9a-f]{64}$"
 _WHEN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})$"
 
 
@@ -49,13 +52,47 @@ def _hostname(text: str) -> str:
     return text
 
 
-def _loopback(text: str) -> str:
+def _address(text: str) -> str:
     try:
-        address = ip_address(text)
+        return str(ip_address(text))
     except ValueError:
-        raise ValueError("not an IP address; write 127.0.0.1 or ::1") from None
-    if not address.is_loopback:
-        raise ValueError("`private` publishes on this machine only: 127.0.0.1 or ::1")
+        raise ValueError("not an IP address; write for example 127.0.0.1 or 192.168.1.10") from None
+
+
+def _url(text: str, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in schemes or not parts.hostname or parts.username or parts.fragment or parts.query:
+        raise ValueError(
+            f"an address starts with {' or '.join(f'{name}://' for name in schemes)} and has no user or query"
+        )
+    return text
+
+
+def _https_url(text: str) -> str:
+    return _url(text, ("https",))
+
+
+def _engine_url(text: str) -> str:
+    if urlsplit(_url(text, ("http", "https"))).path not in ("", "/"):
+        raise ValueError("an engine's address has no path, for example http://192.168.1.20:8000")
+    return text.rstrip("/")
+
+
+def _origin(text: str) -> str:
+    if urlsplit(_url(text, ("http", "https"))).path:
+        raise ValueError("an origin has no path and no / at its end, for example https://app.example.org")
+    return text
+
+
+def _path(text: str) -> str:
+    if not re.fullmatch(_PATH, text):
+        raise ValueError("a path is / and lower-case words of a-z, 0-9 and -, for example /reports")
+    return text
+
+
+def _image(text: str) -> str:
+    if not re.fullmatch(_IMAGE, text):
+        raise ValueError("an image is pinned by its digest: <repository>@sha256:<64 hexadecimal digits>")
     return text
 
 
@@ -87,7 +124,13 @@ Gpu = Annotated[
     form('a GPU by index or NVIDIA UUID, in quotes, such as "0"'),
 ]
 Digest = Annotated[str, AfterValidator(_digest), form("sha256: and 64 hexadecimal digits", _DIGEST)]
-Loopback = Annotated[str, AfterValidator(_loopback), form("127.0.0.1 or ::1")]
+Address = Annotated[str, AfterValidator(_address), form("an IP address such as 127.0.0.1")]
+HttpsUrl = Annotated[str, AfterValidator(_https_url), form("an address such as https://ca.home.arpa/directory")]
+EngineUrl = Annotated[str, AfterValidator(_engine_url), form("an address such as http://192.168.1.20:8000")]
+Origin = Annotated[str, AfterValidator(_origin), form("an origin such as https://app.example.org")]
+Path = Annotated[str, AfterValidator(_path), form("a path such as /reports", _PATH)]
+Image = Annotated[str, AfterValidator(_image), form("an image by digest, such as ghcr.io/you/api@sha256:…", _IMAGE)]
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), form("a variable's name such as LOG_LEVEL")]
 Cores = Annotated[float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.25")]
 Title = Annotated[
     str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.config.model import Gateway
+from stack.config.gateway import Gateway
 
 HTTPS = 443
 

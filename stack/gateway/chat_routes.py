@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stack.config import model
+from stack.config import gateway as model
 from stack.config.units import mebibytes
 from stack.gateway import caddy
 from stack.gateway.addresses import origins

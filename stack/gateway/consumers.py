@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from stack.config.model import Consumer
+from stack.config.access import Consumer
 from stack.parts import ServedModel
 
 FORMAT = 1

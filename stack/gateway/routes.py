@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from stack.config import model
+from stack.config import gateway as model
 from stack.config.units import mebibytes
 from stack.gateway import caddy, chat_routes
 from stack.gateway.addresses import origin

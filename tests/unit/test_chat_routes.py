@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stack.config.model import Gateway
+from stack.config.gateway import Gateway
 from stack.gateway import chat_routes
 
 RENDERED: list[dict[str, Any]] = json.loads(

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from stack.config.model import Consumer, Role, Scope
+from stack.config.access import Consumer, Scope
+from stack.config.model import Role
 from stack.gateway.consumers import render
 from stack.parts import ServedModel
 

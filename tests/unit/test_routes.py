@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from stack.config.model import Gateway, Model, Role
+from stack.config.gateway import Gateway
+from stack.config.model import Model, Role
 from stack.gateway import routes
 from stack.gateway.addresses import origin, origins
 from stack.parts import served

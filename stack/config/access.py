@@ -1,0 +1,58 @@
+"""Who may use the API, for what and how much. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from stack.config.strict import Strict, words
+from stack.config.texts import ModelRef, Moment, Name
+from stack.config.units import Duration, Size
+
+CHAT_CONSUMER: Final = "chat"  # Open WebUI's own key: the chat is a consumer of the gateway like anyone
+
+
+class Scope(StrEnum):
+    """What a key opens at the gateway."""
+
+    CHAT = "chat"
+    EMBEDDINGS = "embeddings"
+    NATIVE = "native"
+    SHOW = "show"
+    SERVICES = "services"
+    ADMIN = "admin"
+
+
+class Consumer(Strict):
+    """Somebody with a key of their own."""
+
+    name: Name
+    """Its key is the Pulumi secret `private-llm:key-<name>` (`make key NAME=<name>` makes it)."""
+    scopes: tuple[Annotated[Scope, words(Scope)], ...] = Field(
+        default=(Scope.CHAT, Scope.EMBEDDINGS), min_length=1, strict=False
+    )
+    """What the key opens: `chat`, `embeddings`, `native` (Ollama's own API), `show` (its model details, which hold
+    system prompts), `services` (services of your own), `admin` (the admin listener)."""
+    models: tuple[ModelRef, ...] = Field(default=("*",), min_length=1, strict=False)
+    """Models or aliases that it may use; `*` is all of them."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests a minute on average before 429; unset is the rate of `gateway.limits.api`, and no limit for `chat`,
+    whose people are limited one by one."""
+    burst: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Requests that may come at once on top of that; unset is the burst of `gateway.limits.api`."""
+    concurrent_streams: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Answers that may run at the same time before 429; unset is no limit."""
+    tokens_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Tokens (prompt and answer) in any minute before 429; unset is no limit."""
+    tokens_per_day: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = None
+    """Tokens (prompt and answer) in any 24 hours before 429; unset is no limit."""
+    max_output_tokens: Annotated[int, Field(ge=1, le=1_048_576)] | None = None
+    """Longest answer in tokens: requests for more, or for no certain length, get this; unset is no limit."""
+    max_body: Size | None = None
+    """Largest request body; unset is `gateway.maxBody`."""
+    max_duration: Duration | None = None
+    """Longest time for one answer, which is then ended; unset is no limit."""
+    expires: Moment | None = None
+    """When the key stops working, with its time zone, for example 2027-01-31T00:00:00Z."""
