@@ -5,6 +5,7 @@ LIVE_KEEP=<folder> keeps the platform in that folder after the run and uses it a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -55,8 +56,9 @@ def docker() -> DockerCli:
 
 
 def stack() -> str:
-    """The name of the stack under test."""
-    return "kept" if os.environ.get("LIVE_KEEP") else sweep.stack_name()
+    """The name of the stack under test: one that is kept is called after its folder, as several may be."""
+    kept = os.environ.get("LIVE_KEEP")
+    return f"kept-{hashlib.sha256(str(Path(kept).resolve()).encode()).hexdigest()[:4]}" if kept else sweep.stack_name()
 
 
 def note(text: str) -> None:
