@@ -5,12 +5,12 @@ STACK ?= dev
 export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
-WORDS := SOURCE HOST Q MODEL S NAME DATA CONFIRM COLD
+WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP DATA CONFIRM COLD
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs preview down destroy env trust ca-renew password key adopt doctor \
+.PHONY: help up ask open status logs preview down destroy env trust ca-renew password key keys basic adopt doctor \
 	check test lint format gateway-test lock locks-python bench-deploy
 
 help: ## this list
@@ -27,8 +27,12 @@ open: ## open the chat in a browser
 	$(OPS) open
 password: ## show the administrator's sign-in of the chat
 	$(OPS) password
-key: ## show an API key: NAME=default
+key: ## this machine's API key; NAME=… makes one and shows it once [ROTATE=1 OVERLAP=24h] [REVOKE=1]
 	$(OPS) key
+keys: ## who has a key, for what, until when
+	$(OPS) keys
+basic: ## let NAME=… sign in with a password of its choice too [REMOVE=1]
+	$(OPS) basic
 env: ## settings for this shell: eval "$$(make -s env)"
 	@$(PYTHON) -m ops.venv runtime >&2 && exec .venv/bin/python -m ops env
 ca-renew: ## a new certificate authority, after new host names

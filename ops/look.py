@@ -169,14 +169,6 @@ def env(request: Request) -> int:
     return 0
 
 
-def show_key(request: Request) -> int:
-    """Prints one consumer's key, alone on its line."""
-    from ops.ask import key
-
-    print(key(opened(request), request.name))
-    return 0
-
-
 def password(request: Request) -> int:
     """How the first administrator signs in."""
     pulumi = opened(request)

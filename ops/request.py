@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ops.errors import OpsError
+from stack.config.units import seconds
 
 Source = Literal["official", "mirror"]
 
@@ -24,6 +25,11 @@ class Request:
     model: str = "default"
     service: str = ""
     name: str = "default"
+    named: bool = False
+    rotate: bool = False
+    revoke: bool = False
+    remove: bool = False
+    overlap: str = "24h"
     delete_data: bool = False
     confirm: str = ""
     cold: bool = False
@@ -47,10 +53,27 @@ def parse(command: str, env: Mapping[str, str]) -> Request:
         model=env.get("MODEL") or "default",
         service=env.get("S", ""),
         name=env.get("NAME") or "default",
+        named=bool(env.get("NAME")),
+        rotate=_yes("ROTATE", env),
+        revoke=_yes("REVOKE", env),
+        remove=_yes("REMOVE", env),
+        overlap=_duration("OVERLAP", env.get("OVERLAP") or "24h"),
         delete_data=_one_of("DATA", data, {"": False, "keep": False, "delete": True}),
         confirm=env.get("CONFIRM", ""),
-        cold=_one_of("COLD", env.get("COLD", ""), {"": False, "0": False, "1": True}),
+        cold=_yes("COLD", env),
     )
+
+
+def _yes(name: str, env: Mapping[str, str]) -> bool:
+    return _one_of(name, env.get(name, ""), {"": False, "0": False, "1": True})
+
+
+def _duration(name: str, value: str) -> str:
+    try:
+        seconds(value)
+    except ValueError as trouble:
+        raise OpsError(f"{name}={value}: {trouble}") from None
+    return value
 
 
 def _source(value: str) -> Source | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from ops.errors import OpsError
 from ops.files import write_atomic
 from ops.progress import Say
 from ops.pulumi import PROJECT, Pulumi, cloud, foreign
+from stack.config.access import CHAT_CONSUMER
 from stack.config.explain import parse_platform
 from stack.config.model import Platform
 
@@ -78,15 +80,63 @@ def copy(stack: str) -> Path:
     return record.folder() / f"{stack}.yaml"
 
 
-def keep_copy(pulumi: Pulumi) -> None:
-    """After a change that worked: what the tree has now is what belongs to the state. No generated key is dropped."""
+def key_name(consumer: str) -> str:
+    """Where a consumer's key is."""
+    return f"{PROJECT}:key-{consumer}"
+
+
+def previous_name(consumer: str) -> str:
+    """Where the key before that is, during a rotation."""
+    return f"{PROJECT}:previous-key-{consumer}"
+
+
+def overlap_name(consumer: str) -> str:
+    """Until when the previous key works (plain, RFC 3339)."""
+    return f"{PROJECT}:overlap-{consumer}"
+
+
+def basic_name(consumer: str) -> str:
+    """Where the bcrypt hash of a chosen password is."""
+    return f"{PROJECT}:basic-{consumer}"
+
+
+def names_of(consumer: str) -> list[str]:
+    """All that opens the gateway for a consumer."""
+    return [name(consumer) for name in (key_name, previous_name, overlap_name, basic_name)]
+
+
+def overlap_ends(config: Mapping[str, Any], consumer: str) -> datetime | None:
+    """When a consumer's previous key stops working; None without a rotation."""
+    text = config.get(overlap_name(consumer))
+    return datetime.fromisoformat(str(text)) if text else None
+
+
+def machine_consumers(configured: Platform) -> tuple[str, ...]:
+    """Consumers that the platform itself is: their keys are made by `make up`, all others by `make key`."""
+    own = {"default", CHAT_CONSUMER, *(service.name for service in configured.services if service.api)}
+    return tuple(one.name for one in configured.consumers if one.name in own)
+
+
+def forget(pulumi: Pulumi, names: Sequence[str]) -> None:
+    """Removes keys for good: from the settings file and from its copy, which would put them back."""
+    for name in names:
+        if name in read(pulumi.file).names:
+            pulumi.call("config", "rm", name)
+    keep_copy(pulumi, gone=frozenset(names))
+
+
+def keep_copy(pulumi: Pulumi, *, gone: frozenset[str] = frozenset()) -> None:
+    """After a change that worked: what the tree has now is what belongs to the state.
+
+    No generated key is dropped but those that are `gone` on purpose.
+    """
     saved, text = copy(pulumi.stack), pulumi.file.read_text()
     if not saved.exists():
         write_atomic(saved, text)
         return
     old, tree = read(saved), read(pulumi.file)
     if old.salt == tree.salt:
-        text = restore(text, lost(old, tree), None)
+        text = restore(text, {name: value for name, value in lost(old, tree).items() if name not in gone}, None)
     elif old.salt:
         # What the old salt seals cannot stand beside the new one.
         write_atomic(saved.with_name(f"{saved.name}.bak"), saved.read_bytes())
@@ -96,7 +146,8 @@ def keep_copy(pulumi: Pulumi) -> None:
 
 def generated(name: str) -> bool:
     """Whether a key of the settings file was made by us (and not written by hand)."""
-    return name in wanted(()) or name in {CA_KEY, CA_CERTIFICATE} or name.startswith(f"{PROJECT}:key-")
+    made = tuple(kind("") for kind in (key_name, previous_name, overlap_name, basic_name))
+    return name in wanted(()) or name in {CA_KEY, CA_CERTIFICATE} or name.startswith(made)
 
 
 def wanted(consumers: tuple[str, ...]) -> dict[str, Callable[[], str]]:
@@ -104,7 +155,7 @@ def wanted(consumers: tuple[str, ...]) -> dict[str, Callable[[], str]]:
     return {
         f"{PROJECT}:admin-password": lambda: secrets.token_urlsafe(32),
         f"{PROJECT}:webui-secret-key": lambda: secrets.token_urlsafe(32),
-        **{f"{PROJECT}:key-{name}": api_key for name in consumers},
+        **{key_name(name): api_key for name in consumers},
     }
 
 
@@ -163,7 +214,8 @@ def restore_lost(pulumi: Pulumi, configured: Platform, say: Say) -> None:
         gone = {name: value for name, value in gone.items() if name not in {CA_KEY, CA_CERTIFICATE}}
     if tree.salt:
         # A consumer that is configured no more needs no key.
-        needed = {*wanted(tuple(consumer.name for consumer in configured.consumers)), CA_KEY, CA_CERTIFICATE}
+        opening = (name for consumer in configured.consumers for name in names_of(consumer.name))
+        needed = {*wanted(()), *opening, CA_KEY, CA_CERTIFICATE}
         gone = {name: value for name, value in gone.items() if name in needed}
         if not gone:
             return
@@ -214,8 +266,9 @@ def ensure(pulumi: Pulumi, configured: Platform, say: Say, *, renew: bool = Fals
     ensure_passphrase(pulumi, say, renew=renew)
     if not (pulumi.keeps_files and pulumi.checkpoint.exists()):
         init(pulumi, say)
+    end_overlaps(pulumi, configured, say)
     have = read(pulumi.file).names
-    makers = wanted(tuple(consumer.name for consumer in configured.consumers))
+    makers = wanted(machine_consumers(configured))
     missing = [name for name in makers if name not in have]
     if missing:
         short = ", ".join(name.removeprefix(f"{PROJECT}:") for name in missing)
@@ -224,6 +277,16 @@ def ensure(pulumi: Pulumi, configured: Platform, say: Say, *, renew: bool = Fals
         put(pulumi, name, makers[name](), secret=True)
     ensure_ca(pulumi, configured, have, say)
     keep_copy(pulumi)
+
+
+def end_overlaps(pulumi: Pulumi, configured: Platform, say: Say) -> None:
+    """Removes previous keys whose time is over: the gateway refuses them already."""
+    config, now = read(pulumi.file).config, datetime.now(UTC)
+    for consumer in configured.consumers:
+        ends = overlap_ends(config, consumer.name)
+        if ends and ends <= now:
+            forget(pulumi, [previous_name(consumer.name), overlap_name(consumer.name)])
+            say(f"keys: the previous one of {consumer.name} is over and removed")
 
 
 def init(pulumi: Pulumi, say: Say) -> None:
