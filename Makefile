@@ -76,7 +76,7 @@ lock: ## look up the official images' digests, write locks/official.json
 	$(OPS) lock
 locks-python: ## resolve requirements/*.in again, with hashes
 	$(DEV)
-	@cd requirements && for name in runtime dev; do ../.venv/bin/uv pip compile --quiet --generate-hashes \
+	@cd requirements && for name in runtime dev clients; do ../.venv/bin/uv pip compile --quiet --generate-hashes \
 		--no-emit-index-url --no-header --python-version 3.11 --universal $$name.in -o $$name.lock || exit 1; done
 bench-deploy: ## time the deployment, one JSON line last [COLD=1]
 	$(OPS) bench-deploy

@@ -1,4 +1,4 @@
-"""The Python packages: one virtual environment in the cache per lock file, `.venv` in the tree points to it.
+"""The Python packages: one virtual environment in the cache per lock file, `.venv` in the tree points to ours.
 
 Standard library only; it runs on the system's Python, as `python3 -m ops.venv runtime|dev`.
 """
@@ -35,7 +35,14 @@ def ensure(lock: str) -> Path:
     for name in LOCKS[LOCKS.index(lock) :][::-1]:
         if ready(environment(name)):
             return _point(environment(name))
+    return _point(apart(lock))
+
+
+def apart(lock: str) -> Path:
+    """Installs the locked packages once, checked by hash, in an environment that `.venv` knows nothing of."""
     folder = environment(lock)
+    if ready(folder):
+        return folder
     print(f"python packages: installing requirements/{lock}.lock (about 1 min)...", flush=True)
     started = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +59,7 @@ def ensure(lock: str) -> Path:
         sys.exit("python packages: installation failed (see above); nothing is half-done, run the same command again")
     (folder / ".complete").touch()
     print(f"python packages: ready in {time.monotonic() - started:.0f} s", flush=True)
-    return _point(folder)
+    return folder
 
 
 def _point(folder: Path) -> Path:
