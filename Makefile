@@ -5,12 +5,12 @@ STACK ?= dev
 export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
-WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP DATA CONFIRM COLD
+WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs preview down destroy env trust ca-renew password key keys basic adopt doctor \
+.PHONY: help up ask open status logs preview down destroy env trust ca-renew password key keys basic client adopt doctor \
 	check test lint format gateway-test lock locks-python bench-deploy
 
 help: ## this list
@@ -33,6 +33,8 @@ keys: ## who has a key, for what, until when
 	$(OPS) keys
 basic: ## let NAME=… sign in with a password of its choice too [REMOVE=1]
 	$(OPS) basic
+client: ## ready configuration for an app: APP=continue|openai|… [NAME=default]
+	$(OPS) client
 env: ## settings for this shell: eval "$$(make -s env)"
 	@$(PYTHON) -m ops.venv runtime >&2 && exec .venv/bin/python -m ops env
 ca-renew: ## a new certificate authority, after new host names

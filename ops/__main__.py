@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "key": ("ops.keys", "key"),
     "keys": ("ops.keys", "keys"),
     "basic": ("ops.keys", "basic"),
+    "client": ("ops.client", "client"),
     "password": ("ops.look", "password"),
     "trust": ("ops.look", "trust"),
     "ca-renew": ("ops.look", "ca_renew"),

@@ -30,6 +30,7 @@ class Request:
     revoke: bool = False
     remove: bool = False
     overlap: str = "24h"
+    app: str = ""
     delete_data: bool = False
     confirm: str = ""
     cold: bool = False
@@ -57,6 +58,7 @@ def parse(command: str, env: Mapping[str, str]) -> Request:
         rotate=_yes("ROTATE", env),
         revoke=_yes("REVOKE", env),
         remove=_yes("REMOVE", env),
+        app=env.get("APP", ""),
         overlap=_duration("OVERLAP", env.get("OVERLAP") or "24h"),
         delete_data=_one_of("DATA", data, {"": False, "keep": False, "delete": True}),
         confirm=env.get("CONFIRM", ""),

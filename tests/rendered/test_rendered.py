@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from ops.clients import APPS, render
 from tests.conftest import recorded
+from tests.support.clients import CONTEXT
 from tests.support.golden import compare
 from tests.support.recorder import Plan, Secret
 
@@ -19,6 +22,11 @@ def environment(plan: Plan, container: str) -> str:
     """A container's settings, a line each; secret ones only say that they are."""
     envs = plan.one(container).envs
     return "\n".join(f"{name}={'<secret>' if isinstance(v, Secret) else v}" for name, v in sorted(envs.items()))
+
+
+def client(app: str, _plan: Plan) -> str:
+    """What `make client` prints for an app."""
+    return render(APPS[app], CONTEXT)
 
 
 # Golden file -> (sample, what is rendered).
@@ -37,6 +45,7 @@ GOLDEN: Final[dict[str, tuple[str, Callable[[Plan], str]]]] = {
     "ollama/environment.cpu.env": ("dev", lambda plan: environment(plan, "ollama-container")),
     "ollama/environment.nvidia.env": ("full", lambda plan: environment(plan, "ollama-container")),
     "ollama/environment.amd.env": ("amd", lambda plan: environment(plan, "ollama-container")),
+    **{f"clients/{name}.txt": ("dev", partial(client, name)) for name in APPS},
 }
 
 
