@@ -90,6 +90,8 @@ def _problems(error: ValidationError, value: object) -> list[Problem]:
     for detail in error.errors(include_url=False):
         path = tuple(step for step in detail["loc"])
         given = detail["input"]
+        if path and path[-1] == "[key]":
+            path = path[:-1]
         if detail["type"] == "value_error":
             found += _said_by_the_model(path, given, str(detail["ctx"]["error"]))
         elif detail["type"] == "extra_forbidden":

@@ -43,11 +43,16 @@ def node_at(path: Sequence[str | int]) -> Node | None:
     node: Node = platform_schema()
     for step in path:
         node = resolve(node)
-        inner = node.get("items") if isinstance(step, int) else node.get("properties", {}).get(step)
+        inner = node.get("items") if isinstance(step, int) else node.get("properties", {}).get(step) or _free(node)
         if inner is None:
             return None
         node = inner
     return resolve(node)
+
+
+def _free(node: Node) -> Node | None:
+    """What stands under the names of one's own in a group that has no others, such as variables."""
+    return next(iter(node.get("patternProperties", {}).values()), None)
 
 
 def kind(node: Node) -> str:

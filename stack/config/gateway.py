@@ -173,6 +173,6 @@ class Gateway(Strict):
                 )
         elif self.tls.mode is TlsMode.INTERNAL:
             problems.append("tls.mode: `public` needs a certificate that browsers know; allowed: acme, certificate")
-        if self.tls.mode is TlsMode.ACME and 80 not in (self.http_port,) and self.https_port != 443:
+        if self.tls.mode is TlsMode.ACME and self.http_port != 80 and self.https_port != 443:
             problems.append("httpPort: an ACME authority knocks on port 80 or 443: set httpPort: 80 or httpsPort: 443")
         return problems

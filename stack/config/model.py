@@ -15,7 +15,7 @@ from stack.config.access import CHAT_CONSUMER, Consumer
 from stack.config.gateway import Gateway
 from stack.config.resources import Resources
 from stack.config.strict import Strict, refuse, twice, words
-from stack.config.texts import Digest, Email, EngineUrl, EnvName, Gpu, Image, ModelName, Name, Path, Port, Title
+from stack.config.texts import Digest, Email, EngineUrl, EnvName, Folder, Gpu, Image, ModelName, Name, Path, Port, Title
 from stack.config.units import Duration, DurationOrZero
 
 
@@ -191,7 +191,7 @@ class OwnService(Strict):
     """Name of its container, and of its consumer if it has one."""
     image: Image | None = None
     """What runs, by digest; or `build`."""
-    build: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    build: Folder | None = None
     """Folder with a Dockerfile, relative to the project; or `image`."""
     port: Port
     """Port that it listens on inside its container."""

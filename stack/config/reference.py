@@ -13,10 +13,28 @@ EXAMPLE: Final = """\
 config:
   private-llm:platform:
     gateway:
-      address: 127.0.0.1
-      httpsPort: 8443
-      httpPort: 8080
+      exposure: private
+      address: 192.168.1.10
+      httpsPort: 443
+      httpPort: 80
       hostnames: [llm.home.arpa, localhost]
+      chatHostnames: [chat.home.arpa]
+      apiHostnames: [api.home.arpa]
+      tls:
+        mode: acme
+        email: admin@example.org
+        directory: https://ca.home.arpa/acme/directory
+      cors:
+        origins: ["https://app.home.arpa"]
+      limits:
+        api: {events: 30, per: 1m, burst: 10}
+        chat: {events: 10, per: 1s, burst: 20}
+        signIn: {events: 10, per: 1m, burst: 5}
+        failures: {events: 10, per: 10m, burst: 0}
+        ban: 1m
+        longestBan: 1h
+      admin: local
+      adminPort: 9443
       maxBody: 32MiB
       maxUpload: 256MiB
       resources: {memory: 256MiB, cpus: 2}
@@ -24,6 +42,7 @@ config:
       accelerator: nvidia
       gpus: ["0", "1"]
       deviceGroups: []
+      instances: 2
       parallel: 4
       maxLoadedModels: 2
       keepAlive: 10m
@@ -33,10 +52,22 @@ config:
       queue: 64
       loadTimeout: 5m
       resources: {memory: 32GiB, cpus: 8}
+    upstreams:
+      - name: big-box
+        urls: ["http://192.168.1.20:8000", "http://192.168.1.21:8000"]
+        kind: openai
+        slots: 64
+        key: true
     models:
       - name: qwen3:8b
         role: chat
-        aliases: [default, powerful]
+        aliases: [default]
+        concurrentRequests: 8
+        requestsPerMinute: 600
+      - name: Qwen/Qwen3-32B
+        aliases: [powerful]
+        engine: big-box
+        fallback: default
       - name: qwen3:0.6b
         aliases: [fast]
       - name: all-minilm
@@ -51,12 +82,20 @@ config:
         scopes: [chat]
         models: [fast]
         requestsPerMinute: 30
+        burst: 5
         concurrentStreams: 2
+        tokensPerMinute: 20000
+        tokensPerDay: 1000000
+        maxOutputTokens: 2048
+        maxBody: 1MiB
+        maxDuration: 5m
         expires: "2027-01-31T00:00:00Z"
+      - name: reports
     chat:
       enabled: true
       title: Private LLM
       adminEmail: admin@example.org
+      signUp: false
       session: 7d
       features:
         webSearch: false
@@ -71,6 +110,22 @@ config:
       chunkOverlap: 100
       topK: 3
       resources: {memory: 1GiB, cpus: 1}
+    services:
+      - name: reports
+        build: services/reports
+        port: 8000
+        path: /reports
+        public: false
+        api: true
+        health: /health
+        metrics: /metrics
+        env: {LOG_LEVEL: info}
+        resources: {memory: 512MiB, cpus: 1}
+      - name: status-page
+        image: ghcr.io/you/status@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+        port: 8080
+        path: /status
+        public: true
     observability:
       enabled: true
       retention: 30d

@@ -79,6 +79,8 @@ def _for_editors(node: Any) -> Any:
         for key, value in node.items()
         if key not in ("title", "x-form") and not (key == "default" and value is None)
     }
+    if "patternProperties" in node:
+        result["additionalProperties"] = False
     if form := node.get("x-form"):
         result["description"] = " ".join(filter(None, [node.get("description"), f"({form})"]))
     return result

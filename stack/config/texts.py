@@ -13,12 +13,18 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from stack.config.units import form
 
 _NAME: Final = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
-_MODEL: Final = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
+_MODEL: Final = r"^(?!.*(//|\.\.))[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
 _DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOSTNAME: Final = rf"^{_LABEL}(\.{_LABEL})*$"
 _PATH: Final = r"^(/[a-z0-9][a-z0-9-]{0,62})+$"
+_FOLDER: Final = r"^(?!.*\.\.)[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"
+_AUTHORITY: Final = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_HTTPS_URL: Final = rf"^https://{_AUTHORITY}(/[A-Za-z0-9._~/-]*)?$"
+_ENGINE_URL: Final = rf"^https?://{_AUTHORITY}/?$"
+_ORIGIN: Final = rf"^https?://{_AUTHORITY}$"
 _IMAGE: Final = r"^[a-z0-9][a-z0-9._:/-]{0,254}@sha256:[0-9a-f]{64}$"
+_ENV_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 _WHEN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})$"
 
 
@@ -29,7 +35,7 @@ def _name(text: str) -> str:
 
 
 def _model_name(text: str) -> str:
-    if not re.fullmatch(_MODEL, text) or "//" in text or ".." in text:
+    if not re.fullmatch(_MODEL, text):
         raise ValueError("a model is written as its engine knows it, for example qwen3:0.6b")
     return text
 
@@ -59,28 +65,37 @@ def _address(text: str) -> str:
         raise ValueError("not an IP address; write for example 127.0.0.1 or 192.168.1.10") from None
 
 
-def _url(text: str, schemes: tuple[str, ...]) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in schemes or not parts.hostname or parts.username or parts.fragment or parts.query:
-        raise ValueError(
-            f"an address starts with {' or '.join(f'{name}://' for name in schemes)} and has no user or query"
-        )
+def _url(text: str, pattern: str, problem: str) -> str:
+    try:
+        good = re.fullmatch(pattern, text) and urlsplit(text).hostname and urlsplit(text).port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        good = False
+    if not good:
+        raise ValueError(problem)
     return text
 
 
 def _https_url(text: str) -> str:
-    return _url(text, ("https",))
+    return _url(
+        text, _HTTPS_URL, "an address has https://, a host and a path, for example https://ca.home.arpa/directory"
+    )
 
 
 def _engine_url(text: str) -> str:
-    if urlsplit(_url(text, ("http", "https"))).path not in ("", "/"):
-        raise ValueError("an engine's address has no path, for example http://192.168.1.20:8000")
-    return text.rstrip("/")
+    problem = (
+        "an engine's address has http:// or https:// and a host, and no path, for example http://192.168.1.20:8000"
+    )
+    return _url(text, _ENGINE_URL, problem).rstrip("/")
 
 
 def _origin(text: str) -> str:
-    if urlsplit(_url(text, ("http", "https"))).path:
-        raise ValueError("an origin has no path and no / at its end, for example https://app.example.org")
+    """As browsers write it, so that it can be compared letter by letter."""
+    problem = (
+        "an origin has http:// or https:// and a host in lower case, and no / at its end; a usual port is left out"
+    )
+    _url(text, _ORIGIN, problem)
+    if text != text.lower() or text.endswith(":443" if text.startswith("https:") else ":80"):
+        raise ValueError(problem)
     return text
 
 
@@ -90,9 +105,21 @@ def _path(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> str:
+    if not re.fullmatch(_FOLDER, text):
+        raise ValueError("a folder is given from the project's own on, without .., for example services/reports")
+    return text
+
+
 def _image(text: str) -> str:
     if not re.fullmatch(_IMAGE, text):
         raise ValueError("an image is pinned by its digest: <repository>@sha256:<64 hexadecimal digits>")
+    return text
+
+
+def _env_name(text: str) -> str:
+    if not re.fullmatch(_ENV_NAME, text):
+        raise ValueError("a variable's name has letters, digits and _, for example LOG_LEVEL")
     return text
 
 
@@ -125,12 +152,17 @@ Gpu = Annotated[
 ]
 Digest = Annotated[str, AfterValidator(_digest), form("sha256: and 64 hexadecimal digits", _DIGEST)]
 Address = Annotated[str, AfterValidator(_address), form("an IP address such as 127.0.0.1")]
-HttpsUrl = Annotated[str, AfterValidator(_https_url), form("an address such as https://ca.home.arpa/directory")]
-EngineUrl = Annotated[str, AfterValidator(_engine_url), form("an address such as http://192.168.1.20:8000")]
-Origin = Annotated[str, AfterValidator(_origin), form("an origin such as https://app.example.org")]
+HttpsUrl = Annotated[
+    str, AfterValidator(_https_url), form("an address such as https://ca.home.arpa/directory", _HTTPS_URL)
+]
+EngineUrl = Annotated[
+    str, AfterValidator(_engine_url), form("an address such as http://192.168.1.20:8000", _ENGINE_URL)
+]
+Origin = Annotated[str, AfterValidator(_origin), form("an origin such as https://app.example.org", _ORIGIN)]
 Path = Annotated[str, AfterValidator(_path), form("a path such as /reports", _PATH)]
+Folder = Annotated[str, AfterValidator(_folder), form("a folder such as services/reports", _FOLDER)]
 Image = Annotated[str, AfterValidator(_image), form("an image by digest, such as ghcr.io/you/api@sha256:…", _IMAGE)]
-EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), form("a variable's name such as LOG_LEVEL")]
+EnvName = Annotated[str, AfterValidator(_env_name), form("a variable's name such as LOG_LEVEL", _ENV_NAME)]
 Cores = Annotated[float, Field(gt=0, le=1024), AfterValidator(_cpus), form("a number up to 1024 in steps of 0.25")]
 Title = Annotated[
     str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,7 +21,9 @@ GOOD: dict[str, Any] = {
     ],
     "consumers": [{"name": "default"}, {"name": "chat"}],
 }
-JARGON = re.compile(r"pydantic|valid_|validation|Input should|type=|https?://|tuple|dict|\bstr\b|\bint\b|None|Error")
+JARGON = re.compile(
+    r"pydantic|valid_|validation|Input should|type=|https?://errors|tuple|dict|\bstr\b|\bint\b|None|Error"
+)
 
 
 def refused(platform: object) -> ConfigError:
@@ -39,8 +42,12 @@ def with_(path: str, value: object) -> dict[str, Any]:
 def put(platform: dict[str, Any], path: str, value: object) -> None:
     *groups, last = path.split(".")
     here: Any = platform
-    for step in groups:
-        here = here[int(step)] if step.isdigit() else here.setdefault(step, {})
+    for step, following in itertools.pairwise([*groups, last]):
+        if step.isdigit():
+            here.extend({} for _ in range(len(here), int(step) + 1))
+            here = here[int(step)]
+        else:
+            here = here.setdefault(step, [] if following.isdigit() else {})
     here[int(last) if last.isdigit() else last] = value
 
 
@@ -169,6 +176,10 @@ def test_a_bad_duration_or_size_gets_the_nearest_spelling(path: str, value: str,
         ("chat.adminEmail", "nobody"),
         ("observability.scrapeInterval", "500ms"),
         ("consumers.0.name", "A"),
+        ("gateway.cors.origins", ["https://App.example.org"]),
+        ("gateway.cors.origins", ["https://app.example.org:443"]),
+        ("gateway.cors.origins", ["*"]),
+        ("gateway.tls.directory", "http://ca.home.arpa"),
         ("consumers.0.requestsPerMinute", 0),
         ("consumers.0.scopes", []),
         ("consumers.0.expires", "2027-01-31T00:00:00"),
@@ -225,6 +236,20 @@ def test_what_is_off_is_not_asked_for() -> None:
     platform["models"] = platform["models"][:1]
     platform["consumers"] = platform["consumers"][:1]
     assert not parse_platform(platform, FILE).uses_memory
+
+
+@pytest.mark.parametrize(
+    ("env", "key", "what"),
+    [
+        ({"1ST": "x"}, "env.1ST", "a variable's name has letters"),
+        ({"LEVEL": 1}, "env.LEVEL", "a whole number where text is needed"),
+    ],
+)
+def test_settings_of_a_service_are_names_and_texts(env: dict[str, object], key: str, what: str) -> None:
+    service = {"name": "reports", "build": "services/reports", "port": 8000, "path": "/reports", "env": env}
+    problem = only(refused(with_("services", [service])))
+    assert problem.key == f"private-llm:platform.services[0].{key}"
+    assert problem.what.startswith(what)
 
 
 def test_a_model_that_a_consumer_misspells_gets_the_nearest_name() -> None:

@@ -120,6 +120,21 @@ VALUES = [
     ["chat"],
     ["*"],
     [1],
+    ["https://app.example.org"],
+    "https://ca.example.org/directory",
+    "http://192.168.1.20:8000",
+    ["http://192.168.1.20:8000"],
+    "private",
+    "public",
+    "internal",
+    "acme",
+    "certificate",
+    "local",
+    "openai",
+    "/reports",
+    "ghcr.io/you/api@sha256:" + "a" * 64,
+    {"LOG_LEVEL": "info"},
+    {"1": 1},
     {},
 ]
 # What only the model can say: forms that a pattern cannot hold, and how keys fit together.
@@ -137,6 +152,8 @@ MODEL_ONLY = (
     "accelerator is cpu",
     "a quarter of",
     "needed with accelerator amd",
+    "only with mode",
+    "give either",
 )
 
 
