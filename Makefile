@@ -60,7 +60,7 @@ adopt: ## take over existing volumes after the state folder was lost
 
 ## change it
 check: lint gateway-test ## format, lint, types, fast tests (under 90 s)
-	@.venv/bin/python -m pytest -q -m "not tools and not live"
+	@.venv/bin/python -m pytest -q -m "not contract and not tools and not live"
 test: lint gateway-test ## check, and the tests on real tools and a real Docker engine
 	@.venv/bin/python -m pytest
 lint:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.recorder import Plan
 
 TESTS: Final = Path(__file__).parent
-LADDER: Final = ("unit", "contracts", "rendered", "tools", "live")
+LADDER: Final = ("unit", "contracts", "rendered", "contract", "tools", "live")
 FAST: Final = LADDER[:3]
 
 

@@ -1,0 +1,73 @@
+"""`make contract`: what the gateway promises to clients, checked from outside.
+
+Without `--url` the suite starts the gateway itself, in front of fakes that keep what they see. With `--url`, and the
+key in the environment as KEY, it asks any deployed platform; then only the checks run that are harmless there even
+when a block is missing. A check that takes the fixture `world` looks behind the gateway or provokes it: never there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.target import RATE, Client, Pace
+from tests.contract.world import World, started
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("contract")
+    group.addoption("--url", help="a deployed platform, for example https://llm.example.org; its key is read from KEY")
+    group.addoption("--ca", help="the certificate that it is trusted by, if the system does not know it")
+    group.addoption("--wrong-passwords", action="store_true", help="with --url: try wrong keys there too")
+    group.addoption("--record-good", metavar="FOLDER", help="store what the real clients send, without keys")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--url", None) and not os.environ.get("KEY"):
+        pytest.exit("with --url the key is read from the environment: KEY=…", returncode=4)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what must not be done to a platform that others use."""
+    if not config.getoption("--url", None):
+        return
+    harmful = [item for item in items if not _harmless(item, wrong=config.getoption("--wrong-passwords"))]
+    config.hook.pytest_deselected(items=harmful)
+    items[:] = [item for item in items if item not in harmful]
+
+
+def _harmless(item: pytest.Item, *, wrong: bool) -> bool:
+    assert isinstance(item, pytest.Function)
+    return "world" not in item.fixturenames and (wrong or item.get_closest_marker("wrong_key") is None)
+
+
+@pytest.fixture(scope="session")
+def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with started(tmp_path_factory.mktemp("contract")) as world:
+        yield world
+
+
+@pytest.fixture
+def world(_world: World) -> World:
+    """Our own gateway, and what was seen behind it since this test began."""
+    _world.engine.asked.clear()
+    _world.chat.asked.clear()
+    _world.engine.go_on.set()
+    return _world
+
+
+@pytest.fixture(scope="session")
+def _pace() -> Pace:
+    return Pace(RATE)
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest, _pace: Pace) -> Client:
+    """A client that may chat and embed, of our own gateway or of the deployed one."""
+    if url := request.config.getoption("--url", None):
+        ca = request.config.getoption("--ca")
+        return Client(url=url.rstrip("/"), key=os.environ["KEY"], ca=ca, pace=_pace)
+    world: World = request.getfixturevalue("world")
+    return world.client()

@@ -1,0 +1,95 @@
+"""The gateway that the suite starts itself, with what stands behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import requests
+import yaml
+
+from stack.config.explain import parse_platform
+from stack.config.model import Platform
+from tests.contract.target import Client
+from tests.support.fakes import Asked, Fake, fake_chat, fake_engine
+from tests.support.gateway import Running, running
+from tests.support.samples import SAMPLES
+
+PLATFORM: Final = Path(__file__).with_name("platform.yaml")
+PARTS: Final = SAMPLES["dev"].parts
+HELLO: Final = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
+T = TypeVar("T")
+
+
+def key_of(name: str) -> str:
+    """The key of a consumer: unmistakable wherever it turns up."""
+    return f"sk-canary-{name}-{'0' * 24}"
+
+
+def parsed(**changes: Any) -> Platform:
+    """The platform of the contract, with other settings of the gateway."""
+    tree = yaml.safe_load(PLATFORM.read_text())
+    tree["gateway"] |= changes
+    return parse_platform(tree, source=PLATFORM.name)
+
+
+@dataclass(frozen=True)
+class World:
+    """The gateway and the fakes behind it."""
+
+    gateway: Running
+    platform: Platform
+    engine: Fake
+    chat: Fake
+    _addresses: Iterator[int] = field(default_factory=lambda: count(2))
+
+    def client(self, consumer: str = "default") -> Client:
+        """A client with a consumer's key, from an address that nobody has used."""
+        number = next(self._addresses)
+        source = f"127.{self.gateway.https % 200 + 1}.{number // 250}.{number % 250 + 2}"
+        return Client(url=self.gateway.url, key=key_of(consumer), ca=self.gateway.ca, source=source)
+
+    def write_consumers(self, platform: Platform, keys: dict[str, str]) -> None:
+        """Puts another consumers file in place, as an update of the seed does."""
+        self.gateway.write_consumers(platform, PARTS, keys)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Every consumer's key."""
+        return {consumer.name: key_of(consumer.name) for consumer in self.platform.consumers}
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What reached an engine's work or the chat, in this test (questions about health are nobody's)."""
+        return [*(a for a in self.engine.asked if a.path not in {"/api/tags", "/v1/models"}), *self.chat.asked]
+
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        return requests.get(f"{self.gateway.inside}/metrics", timeout=5).text
+
+
+@contextmanager
+def started(folder: Path, platform: Platform | None = None, *, engine: str = "", chat: str = "") -> Iterator[World]:
+    """The gateway on fakes of its own; `engine`, `chat`: other addresses to use in their place."""
+    platform = platform or parsed()
+    keys = {consumer.name: key_of(consumer.name) for consumer in platform.consumers}
+    with (
+        fake_engine([model.name for model in platform.models]) as fake,
+        fake_chat() as pages,
+        running(platform, PARTS, keys, folder, engine=engine or fake.address, chat=chat or pages.address) as gateway,
+    ):
+        yield World(gateway, platform, fake, pages)
+
+
+def eventually(look: Callable[[], T], wanted: Callable[[T], bool], seconds: float = 5) -> T:
+    """What a look says once it is what is wanted. Raises AssertionError with the last one when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not wanted(seen := look()):
+        assert time.monotonic() < deadline, f"in vain for {seconds} s; last seen: {seen!r:.1000}"
+        time.sleep(0.02)
+    return seen
