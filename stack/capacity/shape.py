@@ -1,0 +1,264 @@
+"""What a model is made of, as far as memory and speed depend on it. Pure.
+
+Names and defaults follow llama.cpp, which Ollama starts: `src/llama-hparams.cpp`, `src/llama-model.cpp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stack.capacity.gguf import Header, Value
+
+# Architectures whose files do not say which layers have a window: every n-th layer has none (llama.cpp hard-codes it).
+GLOBAL_EVERY: Final[Mapping[str, int]] = {
+    "gemma2": 2,
+    "gemma3": 6,
+    "gemma3n": 5,
+    "gpt-oss": 2,
+    "cohere2": 4,
+    "llama4": 4,
+    "exaone4": 4,
+    "smallthinker": 4,
+}
+CHUNKED: Final[Mapping[str, int]] = {"llama4": 8192}  # windows that files do not tell, in tokens
+
+
+class ShapeError(Exception):
+    """A model's metadata lacks what has to be known; the text says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """What one layer keeps of each token: `heads` keys of `key` numbers and values of `value` numbers."""
+
+    heads: int
+    key: int
+    value: int
+    window: int | None = None
+    """Tokens that the layer looks back; None is all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurrent:
+    """State that recurrent layers (Mamba, gated delta net) keep for each sequence, however long it is."""
+
+    layers: int
+    convolution: int
+    inner: int
+    state: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture of experts: `used` of `count` answer for each token."""
+
+    count: int
+    used: int
+    width: int
+    shared: int
+    size: int
+    """Bytes of all experts' weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One model. Sizes in bytes, widths and counts in numbers."""
+
+    name: str
+    architecture: str
+    size: int
+    """All weights."""
+    parameters: int
+    layers: int
+    caches: tuple[Cache, ...]
+    """One for each layer that keeps keys and values of its own."""
+    width: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    context: int
+    """Tokens that the model was made for."""
+    embedding: int
+    """Bytes of the token embedding."""
+    tied: bool
+    """Whether the token embedding is the output matrix too."""
+    experts: Experts | None = None
+    recurrent: Recurrent | None = None
+    per_layer_embedding: int = 0
+    projector: int = 0
+    """Bytes of a multimodal projector."""
+    source: str = ""
+
+    @property
+    def active(self) -> int:
+        """Bytes that one token's answer reads: no token embedding unless it is the output too, `used` experts only."""
+        read = self.size - (0 if self.tied else self.embedding)
+        if self.experts is None:
+            return read
+        return read - round(self.experts.size * (1 - self.experts.used / self.experts.count))
+
+
+def from_header(name: str, header: Header, *, projector: int = 0) -> Shape:
+    """The shape that a GGUF file's header tells. Raises ShapeError for what is missing."""
+    sizes = {tensor.name: tensor.size for tensor in header.tensors}
+    elements = sum(tensor.elements for tensor in header.tensors)
+    expert = sum(size for tensor, size in sizes.items() if "_exps" in tensor)
+    return from_metadata(
+        name,
+        header.metadata,
+        size=header.weights,
+        parameters=elements,
+        embedding=sizes.get("token_embd.weight", 0),
+        tied="output.weight" not in sizes,
+        expert_size=expert,
+        vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0),
+        projector=projector,
+        source="GGUF header",
+    )
+
+
+def from_metadata(
+    name: str,
+    metadata: Mapping[str, Value],
+    *,
+    size: int,
+    parameters: int,
+    embedding: int,
+    tied: bool,
+    expert_size: int = 0,
+    vocabulary: int = 0,
+    projector: int = 0,
+    source: str,
+) -> Shape:
+    """The shape that metadata in GGUF's names tells (a header's, or `model_info` of Ollama's /api/show)."""
+    facts = _Facts(name, metadata)
+    layers = facts.number("block_count")
+    heads = facts.each("attention.head_count", layers)
+    width = facts.number("embedding_length")
+    tokens = vocabulary or facts.number("vocab_size", 0) or _length(metadata.get("tokenizer.ggml.tokens"))
+    count = facts.number("expert_count", 0)
+    experts = (
+        Experts(
+            count=count,
+            used=facts.number("expert_used_count"),
+            width=facts.number("expert_feed_forward_length", 0) or max(facts.each("feed_forward_length", layers)),
+            shared=facts.number("expert_shared_feed_forward_length", 0),
+            size=expert_size,
+        )
+        if count
+        else None
+    )
+    caches, recurrent = _layers(facts, layers, heads, width)
+    return Shape(
+        name=name,
+        architecture=facts.architecture,
+        size=size,
+        parameters=parameters,
+        layers=layers,
+        caches=caches,
+        width=width,
+        heads=max(heads),
+        feed_forward=max(facts.each("feed_forward_length", layers, 0)),
+        vocabulary=tokens,
+        context=facts.number("context_length"),
+        embedding=embedding,
+        tied=tied,
+        experts=experts,
+        recurrent=recurrent,
+        per_layer_embedding=facts.number("embedding_length_per_layer_input", 0),
+        projector=projector,
+        source=source,
+    )
+
+
+def _layers(facts: _Facts, layers: int, heads: Sequence[int], width: int) -> tuple[tuple[Cache, ...], Recurrent | None]:
+    kv_heads = facts.each("attention.head_count_kv", layers, max(heads))
+    interval = facts.number("full_attention_interval", 0)
+    state = facts.number("ssm.state_size", 0)
+    recurring = [
+        bool(state) and ((interval > 0 and (layer + 1) % interval != 0) or (interval == 0 and kv_heads[layer] == 0))
+        for layer in range(layers)
+    ]
+    if state and not any(recurring) and not any(kv_heads):
+        recurring = [True] * layers
+    shared = facts.number("attention.shared_kv_layers", 0)
+    caches = tuple(
+        _cache(facts, layer, kv_heads[layer], heads[layer], width, layers)
+        for layer in range(layers - shared)
+        if not recurring[layer] and kv_heads[layer]
+    )
+    if not any(recurring):
+        return caches, None
+    return caches, Recurrent(
+        layers=sum(recurring),
+        convolution=facts.number("ssm.conv_kernel"),
+        inner=facts.number("ssm.inner_size"),
+        state=state,
+        groups=facts.number("ssm.group_count", 1),
+    )
+
+
+def _cache(facts: _Facts, layer: int, kv_heads: int, heads: int, width: int, layers: int) -> Cache:
+    window = _window(facts, layer, layers)
+    rank = facts.number("attention.kv_lora_rank", 0)
+    if rank and facts.number("attention.key_length_mla", 0):
+        # Compressed keys carry the values too (multi-head latent attention).
+        return Cache(heads=1, key=rank + facts.number("rope.dimension_count"), value=0, window=window)
+    usual = width // heads if heads else 0
+    key = facts.number("attention.key_length", usual)
+    value = facts.number("attention.value_length", usual)
+    if window is not None:
+        key = facts.number("attention.key_length_swa", key)
+        value = facts.number("attention.value_length_swa", value)
+    return Cache(heads=kv_heads, key=key, value=value, window=window)
+
+
+def _window(facts: _Facts, layer: int, layers: int) -> int | None:
+    window = facts.number("attention.sliding_window", 0) or CHUNKED.get(facts.architecture, 0)
+    if not window:
+        return None
+    pattern = facts.metadata.get(f"{facts.architecture}.attention.sliding_window_pattern")
+    if isinstance(pattern, list):
+        return window if len(pattern) == layers and pattern[layer] else None
+    every = int(pattern) if isinstance(pattern, int) and pattern else GLOBAL_EVERY.get(facts.architecture, 0)
+    if not every:
+        return None  # a window that llama.cpp reads and does not use for this architecture
+    return window if layer % every < every - 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """Metadata of one model, read by the part of the key behind its architecture."""
+
+    name: str
+    metadata: Mapping[str, Value]
+
+    @property
+    def architecture(self) -> str:
+        found = self.metadata.get("general.architecture")
+        if not isinstance(found, str):
+            raise ShapeError(f"{self.name}: the file does not say its architecture (general.architecture)")
+        return found
+
+    def number(self, key: str, default: int | None = None) -> int:
+        found = self.metadata.get(f"{self.architecture}.{key}", default)
+        if isinstance(found, list):
+            found = max((item for item in found if isinstance(item, int)), default=default)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise ShapeError(f"{self.name}: the file does not say {self.architecture}.{key}")
+        return int(found)
+
+    def each(self, key: str, layers: int, default: int | None = None) -> list[int]:
+        found = self.metadata.get(f"{self.architecture}.{key}", default)
+        if isinstance(found, list):
+            if len(found) != layers:
+                raise ShapeError(f"{self.name}: {self.architecture}.{key} has {len(found)} entries for {layers} layers")
+            return [int(item) for item in found]
+        return [self.number(key, default)] * layers
+
+
+def _length(value: Value | None) -> int:
+    return len(value) if isinstance(value, list) else 0
