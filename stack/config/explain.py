@@ -21,7 +21,7 @@ ROOT: Final = "private-llm:platform"
 Path = tuple[str | int, ...]
 
 # The sections that the platform's own check compares with each other.
-_COMPARED: Final = frozenset({"models", "consumers", "chat", "memory"})
+_COMPARED: Final = frozenset({"models", "consumers", "chat", "memory", "upstreams", "services"})
 _SECRET: Final = re.compile(r"pass(word|wd|phrase)?$|secret|token$|credential|key$|^key[-_]", re.IGNORECASE)
 _PATH_OF_MESSAGE: Final = re.compile(r"((?:[a-z][A-Za-z]*(?:\[\d+\])?\.?)+): ")
 _TYPES: Final = ("string_type", "int_type", "float_type", "bool_type", "tuple_type", "model_type", "enum")
@@ -156,9 +156,10 @@ def _unknown_key(path: Path, given: object, platform: object) -> Problem:
 
 def _secret_key(path: Path, platform: object) -> str:
     """The flat secret key to use instead, for example private-llm:key-anna for anna's."""
-    if path[0] == "consumers" and len(path) == 3:
+    owner = {"consumers": "key", "upstreams": "engine-key"}.get(str(path[0]))
+    if owner and len(path) == 3:
         name = _at(platform, (*path[:-1], "name"))
-        return f"private-llm:key-{name if isinstance(name, str) else '<name>'}"
+        return f"private-llm:{owner}-{name if isinstance(name, str) else '<name>'}"
     kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", str(path[-1])).lower()
     return f"private-llm:{kebab}"
 

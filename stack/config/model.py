@@ -6,17 +6,23 @@ Keys are camelCase in YAML and snake_case in Python.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Self
+from ipaddress import ip_address
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from stack.config.access import CHAT_CONSUMER, Consumer
 from stack.config.gateway import Gateway
 from stack.config.resources import Resources
+from stack.config.services import OWN_NAMES, OwnService
 from stack.config.strict import Strict, refuse, twice, words
-from stack.config.texts import Digest, Email, EngineUrl, EnvName, Folder, Gpu, Image, ModelName, Name, Path, Port, Title
+from stack.config.texts import Digest, Email, EngineUrl, Gpu, ModelName, Name, Title
 from stack.config.units import Duration, DurationOrZero
+
+OWN_ENGINE: Final = "ollama"  # what the gateway calls the platform's own engine
 
 
 class Accelerator(StrEnum):
@@ -67,7 +73,7 @@ class Engine(Strict):
     flash_attention: bool = False
     """Faster attention with less memory, where the hardware has it."""
     queue: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Requests that may wait in the engine before it refuses."""
+    """Requests that may wait, beside the `parallel` ones that run, before the gateway says 429; for each instance."""
     load_timeout: Duration = "5m"
     """How long loading a model may take."""
     resources: Resources = Resources(memory="8GiB", cpus=2)
@@ -84,8 +90,29 @@ class Engine(Strict):
         if (self.accelerator is Accelerator.AMD) != bool(self.device_groups):
             problems.append("deviceGroups: needed with accelerator amd, and only there")
         problems += [f"gpus: {gpu!r} is listed twice" for gpu in twice(self.gpus)]
+        if self.accelerator is not Accelerator.CPU and self.instances > 1 and not self.gpus:
+            problems.append(f"gpus: {self.instances} instances share the cards out, so list them by index or UUID")
+        elif len(self.gpus) % self.instances:
+            problems.append(
+                f"instances: {len(self.gpus)} gpus cannot be shared out evenly among {self.instances} instances; "
+                f"allowed: {', '.join(str(n) for n in range(1, 9) if len(self.gpus) % n == 0)}"
+            )
         refuse(problems)
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The containers of its instances, the one that is always there first."""
+        return (OWN_ENGINE, *(f"{OWN_ENGINE}-{number}" for number in range(2, self.instances + 1)))
+
+    @property
+    def slots(self) -> int:
+        """Requests that all instances together may have at the same time: each runs `parallel` and holds `queue`.
+
+        Each instance's own queue is as long as this (`stack.inference.ollama`), so that it never overflows before the
+        gateway says 429: not when nothing runs yet since the model is loading, nor when one instance is left for all.
+        """
+        return self.instances * (self.parallel + self.queue)
 
 
 class UpstreamKind(StrEnum):
@@ -109,6 +136,66 @@ class Upstream(Strict):
     key: bool = False
     """Whether it wants a key: the Pulumi secret `private-llm:engine-key-<name>`, sent as Bearer."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        problems = []
+        if self.name in OWN_NAMES:
+            problems.append("name: the platform itself uses this name; choose another one")
+        hosts = [urlsplit(url) for url in self.urls]
+        if len({url.scheme for url in hosts}) > 1:
+            problems.append("urls: identical engines are reached in the same way, all by http:// or all by https://")
+        problems += [f"urls[{which}]: {why}" for which, url in enumerate(self.urls) if (why := _out_of_place(url))]
+        problems += [f"urls: {url!r} is listed twice" for url in twice(self.urls)]
+        refuse(problems)
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """`host:port` of each."""
+        return tuple(_address(url) for url in self.urls)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is reached by https."""
+        return self.urls[0].startswith("https:")
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _private(host: str) -> bool:
+    """Whether a host is on a network of one's own: a private address, or a name without a domain."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host
+
+
+def _out_of_place(url: str) -> str | None:
+    """Why the gateway cannot or must not reach an engine there, or None."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        address = None
+    if host == "localhost" or (address and (address.is_loopback or address.is_unspecified)):
+        return (
+            "this is the gateway's own container; for an engine on this machine write this machine's address on its "
+            "network"
+        )
+    if address and (address.is_link_local or address.is_multicast):
+        return "no engine can be at such an address"
+    if parts.scheme == "http" and not _private(host):
+        return (
+            "without encryption only on a network of yours: a private address such as 192.168.1.20, or a name without "
+            "a domain; use https:// for others"
+        )
+    return None
+
 
 class Model(Strict):
     """A model that the platform serves."""
@@ -130,6 +217,12 @@ class Model(Strict):
     """Requests a minute over all consumers before 429; unset is no limit."""
     concurrent_requests: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Requests at the same time over all consumers before 429; unset is what its engine takes."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.engine and self.digest:
+            refuse(["digest: only models that the platform pulls itself have one; remove it, or remove engine"])
+        return self
 
 
 class ChatFeatures(Strict):
@@ -181,39 +274,6 @@ class Memory(Strict):
     def _overlap(self) -> Self:
         if self.chunk_overlap >= self.chunk_size:
             refuse([f"chunkOverlap: it must be smaller than chunkSize ({self.chunk_size})"])
-        return self
-
-
-class OwnService(Strict):
-    """A service of yours behind the gateway, with its keys, limits and hardening."""
-
-    name: Name
-    """Name of its container, and of its consumer if it has one."""
-    image: Image | None = None
-    """What runs, by digest; or `build`."""
-    build: Folder | None = None
-    """Folder with a Dockerfile, relative to the project; or `image`."""
-    port: Port
-    """Port that it listens on inside its container."""
-    path: Path
-    """Where it is at the gateway; everything below goes to it, without this prefix."""
-    public: bool = False
-    """Whether it is open without a key of scope `services`."""
-    api: bool = False
-    """Whether it uses the models: it then gets a base URL and the key of the consumer of its name
-    (`OPENAI_BASE_URL`, `OPENAI_API_KEY`)."""
-    health: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/_.-]*$")] = "/health"
-    """Path that answers 200 when it is well."""
-    metrics: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/_.-]*$")] | None = None
-    """Path of its Prometheus metrics; unset is none."""
-    env: dict[EnvName, str] = Field(default_factory=dict)
-    """Settings; not for secrets."""
-    resources: Resources = Resources(memory="512MiB", cpus=1)
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if (self.image is None) == (self.build is None):
-            refuse(["image: give either image or build"])
         return self
 
 
@@ -281,10 +341,74 @@ class Platform(Strict):
             problems.append(f"consumers: the chat UI needs one named `{CHAT_CONSUMER}` (or set chat.enabled: false)")
         if self.uses_memory and not any(model.role is Role.EMBEDDING for model in self.models):
             problems.append("memory: documents need a model with role embedding; add one, or set memory.enabled: false")
+        problems += [*_engines(self), *_fallbacks(self.models), *_services(self)]
         refuse(problems)
         return self
+
+    @property
+    def uses_engine(self) -> bool:
+        """Whether the platform's own engine serves any of the models."""
+        return any(model.engine is None for model in self.models)
 
     @property
     def uses_memory(self) -> bool:
         """Documents are asked about from the chat UI only, so without it there is no vector database."""
         return self.chat.enabled and self.memory.enabled
+
+
+def _engines(platform: Platform) -> Iterator[str]:
+    """Problems of models with their engines, and of engines with each other."""
+    known = [upstream.name for upstream in platform.upstreams]
+    yield from (f"upstreams: {name!r} is there more than once; names are unique" for name in twice(known))
+    for which, model in enumerate(platform.models):
+        if model.engine and model.engine not in known:
+            listed = f"; allowed: {', '.join(sorted(known))}" if known else ""
+            yield f"models[{which}].engine: not among the upstreams{listed}"
+
+
+def _fallbacks(models: Sequence[Model]) -> Iterator[str]:
+    """Problems of models that answer for others."""
+    named = {name: model for model in models for name in (model.name, *model.aliases)}
+    for which, model in enumerate(models):
+        if model.fallback is None:
+            continue
+        here = f"models[{which}].fallback"
+        if model.fallback not in named:
+            others = sorted(name for name, other in named.items() if other is not model)
+            yield f"{here}: not among the models; allowed: {', '.join(others)}"
+        elif named[model.fallback].role is not model.role:
+            yield f"{here}: {model.fallback!r} has role {named[model.fallback].role}, this model {model.role}"
+        elif model.name in (chain := _chain(model, named)):
+            yield f"{here}: models would answer for each other in a circle ({' -> '.join([model.name, *chain])})"
+
+
+def _chain(model: Model, named: Mapping[str, Model]) -> list[str]:
+    """Names of the models that answer for one, in order, up to the first that is there again."""
+    found: list[str] = []
+    while model.fallback and model.fallback in named:
+        model = named[model.fallback]
+        if model.name in found:
+            break
+        found.append(model.name)
+    return found
+
+
+def _services(platform: Platform) -> Iterator[str]:
+    """Problems of services of one's own with each other and with what they share names with."""
+    services, consumers = platform.services, {consumer.name for consumer in platform.consumers}
+    yield from (
+        f"services: {name!r} is there more than once; names are unique" for name in twice([s.name for s in services])
+    )
+    upstreams = {upstream.name for upstream in platform.upstreams}
+    for which, service in enumerate(services):
+        here = f"services[{which}]"
+        if service.name in upstreams:
+            yield f"{here}.name: an upstream has this name too; names are unique"
+        if service.api and service.name not in consumers:
+            yield f"{here}.api: it needs a consumer of its name; add `- name: {service.name}` to consumers"
+        if service.name in consumers and not service.api:
+            yield f"{here}.name: a consumer has this name too; set api: true if it is this service's"
+        for other in services[:which]:
+            first, second = f"{other.path}/", f"{service.path}/"
+            if first.startswith(second) or second.startswith(first):
+                yield f"{here}.path: it overlaps with {other.path!r} of {other.name}; a path leads to one place"

@@ -159,6 +159,7 @@ yourself with `pulumi config set --secret <key>`, which asks for the value (in a
 | Key | Meaning |
 |---|---|
 | `private-llm:key-<consumer>` | The API key of that consumer. |
+| `private-llm:engine-key-<upstream>` | The key that the engine of that name in `upstreams` wants; never generated. |
 | `private-llm:admin-password` | Password of the chat's first administrator (`make password` shows it). |
 | `private-llm:webui-secret-key` | What the chat signs its sessions with. |
 | `private-llm:ca-key` | Key of the root certificate. `private-llm:ca-certificate` is its certificate, not secret. |

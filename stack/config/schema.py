@@ -19,7 +19,7 @@ SCHEMA_FILE: Final = ROOT / "stack" / "config" / "schema.json"
 REFERENCE_FILE: Final = ROOT / "docs" / "configuration.md"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-_SECRETS: Final = "^private-llm:(admin-password|webui-secret-key|ca-key|key-[a-z][a-z0-9-]*)$"
+_SECRETS: Final = "^private-llm:(admin-password|webui-secret-key|ca-key|(engine-)?key-[a-z][a-z0-9-]*)$"
 
 
 def stack_schema() -> dict[str, Any]:

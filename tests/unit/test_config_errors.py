@@ -21,6 +21,8 @@ GOOD: dict[str, Any] = {
     ],
     "consumers": [{"name": "default"}, {"name": "chat"}],
 }
+BOX = {"name": "box", "urls": ["http://192.168.1.20:8000"]}
+REPORTS = {"name": "reports", "build": "services/reports", "port": 8000, "path": "/reports"}
 JARGON = re.compile(
     r"pydantic|valid_|validation|Input should|type=|https?://errors|tuple|dict|\bstr\b|\bint\b|None|Error"
 )
@@ -221,6 +223,59 @@ def test_a_value_out_of_form_or_range_is_refused_at_its_path(path: str, value: o
         ({"consumers.1.name": "default", "chat.enabled": False}, "consumers", "more than once"),
         ({"consumers.1.name": "anna"}, "consumers", "chat.enabled: false"),
         ({"consumers.1.models": ["gpt-4"]}, "consumers[1].models[0]", "not among the models"),
+        ({"engine.accelerator": "nvidia", "engine.instances": 2}, "engine.gpus", "list them by index"),
+        (
+            {"engine.accelerator": "nvidia", "engine.gpus": ["0", "1", "2"], "engine.instances": 2},
+            "engine.instances",
+            "3 gpus cannot be shared out evenly among 2 instances",
+        ),
+        ({"models.1.engine": "box"}, "models[1].engine", "not among the upstreams"),
+        (
+            {"models.1.digest": "sha256:" + "0" * 64, "models.1.engine": "box", "upstreams": [BOX]},
+            "models[1].digest",
+            "only models that the platform pulls itself",
+        ),
+        ({"models.0.fallback": "none"}, "models[0].fallback", "not among the models"),
+        ({"models.0.fallback": "embedding"}, "models[0].fallback", "role embedding"),
+        ({"models.0.fallback": "default"}, "models[0].fallback", "in a circle (qwen3:0.6b -> qwen3:0.6b)"),
+        (
+            {"models.0.fallback": "b", "models.2.name": "b", "models.2.fallback": "default"},
+            "models[2].fallback",
+            "in a circle (b -> qwen3:0.6b -> b)",
+        ),
+        ({"upstreams": [BOX, BOX]}, "upstreams", "'box' is there more than once"),
+        ({"upstreams": [BOX | {"name": "ollama"}]}, "upstreams[0].name", "the platform itself"),
+        ({"upstreams": [BOX | {"urls": ["http://vllm.example.org"]}]}, "upstreams[0].urls[0]", "use https://"),
+        ({"upstreams": [BOX | {"urls": ["http://8.8.8.8:8000"]}]}, "upstreams[0].urls[0]", "use https://"),
+        ({"upstreams": [BOX | {"urls": ["http://localhost:1234"]}]}, "upstreams[0].urls[0]", "own container"),
+        ({"upstreams": [BOX | {"urls": ["http://[::1]:1234"]}]}, "upstreams[0].urls[0]", "own container"),
+        ({"upstreams": [BOX | {"urls": ["http://169.254.169.254"]}]}, "upstreams[0].urls[0]", "no engine can be"),
+        ({"upstreams": [BOX | {"urls": ["http://a", "https://b"]}]}, "upstreams[0].urls", "in the same way"),
+        ({"upstreams": [BOX | {"urls": ["http://a", "http://a/"]}]}, "upstreams[0].urls", "listed twice"),
+        ({"services": [REPORTS | {"image": None, "build": None}]}, "services[0].image", "either image or build"),
+        ({"services": [REPORTS | {"name": "chroma"}]}, "services[0].name", "the platform itself"),
+        ({"services": [REPORTS | {"name": "ollama-2"}]}, "services[0].name", "the platform itself"),
+        ({"services": [REPORTS | {"name": "x-seed"}]}, "services[0].name", "the platform itself"),
+        ({"services": [REPORTS | {"path": "/v1/reports"}]}, "services[0].path", "belong to the gateway"),
+        ({"services": [REPORTS | {"env": {"DB_PASSWORD": "x"}}]}, "services[0].env", "sounds like a secret"),
+        (
+            {"services": [REPORTS | {"api": True, "env": {"OPENAI_BASE_URL": "x"}}]},
+            "services[0].env",
+            "set by the platform",
+        ),
+        ({"services": [REPORTS | {"api": True}]}, "services[0].api", "add `- name: reports` to consumers"),
+        ({"services": [REPORTS], "consumers.2.name": "reports"}, "services[0].name", "a consumer has this name too"),
+        (
+            {"services": [REPORTS | {"name": "box"}], "upstreams": [BOX]},
+            "services[0].name",
+            "an upstream has this name",
+        ),
+        ({"services": [REPORTS, REPORTS | {"path": "/else"}]}, "services", "'reports' is there more than once"),
+        (
+            {"services": [REPORTS, REPORTS | {"name": "other", "path": "/reports/other"}]},
+            "services[1].path",
+            "overlaps with '/reports'",
+        ),
     ],
 )
 def test_an_impossible_combination_names_the_key_to_change(changes: dict[str, object], key: str, says: str) -> None:
@@ -229,6 +284,32 @@ def test_an_impossible_combination_names_the_key_to_change(changes: dict[str, ob
         put(platform, path, value)
     found = {problem.key: problem.what for problem in refused(platform).problems}
     assert says in found[f"private-llm:platform.{key}"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://vllm:8000", "http://10.0.0.1", "http://[fd00::1]:1", "https://api.example.org"]
+)
+def test_an_engine_elsewhere_may_be_there(url: str) -> None:
+    platform = parse_platform(with_("upstreams", [BOX | {"urls": [url]}]), FILE)
+    assert len(platform.upstreams[0].addresses) == 1
+
+
+def test_addresses_of_engines_elsewhere_always_have_their_port() -> None:
+    urls = ["https://api.example.org", "https://[fd00::1]", "https://b.example.org:8443/"]
+    (box,) = parse_platform(with_("upstreams", [BOX | {"urls": urls}]), FILE).upstreams
+    assert box.addresses == ("api.example.org:443", "[fd00::1]:443", "b.example.org:8443")
+    assert box.encrypted
+
+
+def test_models_that_answer_for_each_other_in_a_line_are_fine() -> None:
+    platform = copy.deepcopy(GOOD)
+    platform["models"] += [{"name": "b", "fallback": "default"}, {"name": "c", "fallback": "b"}]
+    assert parse_platform(platform, FILE).models[-1].fallback == "b"
+
+
+def test_all_instances_together_take_what_each_runs_and_holds() -> None:
+    engine = parse_platform(with_("engine", {"instances": 3, "parallel": 2, "queue": 10}), FILE).engine
+    assert (engine.names, engine.slots) == (("ollama", "ollama-2", "ollama-3"), 36)
 
 
 def test_what_is_off_is_not_asked_for() -> None:
@@ -305,6 +386,7 @@ def test_a_misspelt_required_key_is_one_problem_not_two() -> None:
         ("consumers.0.key", "sk-hunter2", "private-llm:key-default"),
         ("chat.features.apiKey", "sk-hunter2", "private-llm:api-key"),
         ("engine.token", "hunter2", "private-llm:token"),
+        ("upstreams.0.apiKey", "hunter2", "private-llm:engine-key-<name>"),
         ("webuiSecretKey", "hunter2", "private-llm:webui-secret-key"),
     ],
 )
