@@ -2,7 +2,8 @@
 
 Without `--url` the suite starts the gateway itself, in front of fakes that keep what they see. With `--url`, and the
 key in the environment as KEY, it asks any deployed platform; then only the checks run that are harmless there even
-when a block is missing. A check that takes the fixture `world` looks behind the gateway or provokes it: never there.
+when a block is missing. A check that takes the fixture `world`, or has the mark `own`, looks behind the gateway or
+provokes it: never there.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _harmless(item: pytest.Item, *, wrong: bool) -> bool:
     assert isinstance(item, pytest.Function)
-    return "world" not in item.fixturenames and (wrong or item.get_closest_marker("wrong_key") is None)
+    own = "world" in item.fixturenames or item.get_closest_marker("own")
+    return not own and (wrong or item.get_closest_marker("wrong_key") is None)
 
 
 @pytest.fixture(scope="session")
@@ -59,15 +61,18 @@ def world(_world: World) -> World:
 
 
 @pytest.fixture(scope="session")
-def _pace() -> Pace:
-    return Pace(RATE)
+def _deployed(request: pytest.FixtureRequest) -> Client | None:
+    """A client of the deployed platform, if one was named: the pace is the same for all that it does."""
+    if not (url := request.config.getoption("--url", None)):
+        return None
+    ca = request.config.getoption("--ca")
+    return Client(url=url.rstrip("/"), key=os.environ["KEY"], ca=ca, pace=Pace(RATE))
 
 
 @pytest.fixture
-def client(request: pytest.FixtureRequest, _pace: Pace) -> Client:
+def client(request: pytest.FixtureRequest, _deployed: Client | None) -> Client:
     """A client that may chat and embed, of our own gateway or of the deployed one."""
-    if url := request.config.getoption("--url", None):
-        ca = request.config.getoption("--ca")
-        return Client(url=url.rstrip("/"), key=os.environ["KEY"], ca=ca, pace=_pace)
+    if _deployed:
+        return _deployed
     world: World = request.getfixturevalue("world")
     return world.client()

@@ -20,7 +20,7 @@ TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate
 def hardened(answer: requests.Response | Answer) -> None:
     """The security headers are there, and nothing tells what stands behind."""
     assert {name: answer.headers.get(name) for name in SECURE} == SECURE
-    # assert "frame-ancestors 'none'" in answer.headers.get("Content-Security-Policy", "")
+    assert "frame-ancestors 'none'" in answer.headers.get("Content-Security-Policy", "")
     assert [name for name in TELLING if answer.headers.get(name)] == []
 
 

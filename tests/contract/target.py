@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -59,7 +60,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Client:
-    """One client of a gateway. `source` is the address it comes from (any of 127.0.0.0/8), where the gateway is ours."""
+    """One client of a gateway. `source`: the address it comes from, any of 127.0.0.0/8, where the gateway is ours."""
 
     url: str
     key: str
@@ -141,10 +142,8 @@ class Client:
         """Sends a request exactly as written, one line each, with the blank line behind it, and reads one answer."""
         with self.connected() as wrapped:
             data = head.strip("\n").replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body
-            try:
+            with contextlib.suppress(OSError):  # refused while we were still sending: the answer may be there
                 wrapped.sendall(data)
-            except OSError:
-                pass  # refused while we were still sending: the answer may be there
             return read_answer(wrapped, head.split(" ", 1)[0])
 
     def target(self, target: str, method: str = "GET", host: str | None = None, *, key: bool = True) -> Answer:

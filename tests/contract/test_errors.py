@@ -79,8 +79,8 @@ class TestTheRequest:
 
     @pytest.mark.parametrize("coding", ["xchunked", "chunked, identity", "gzip, chunked"])
     def test_codings_that_are_none(self, client: Client, coding: str) -> None:
-        head = f"POST {CHAT} HTTP/1.1\nHost: {client.host}\nAuthorization: Bearer {client.key}\nTransfer-Encoding: {coding}"
-        assert client.raw(head + "\nConnection: close", b"2\r\n{}\r\n0\r\n\r\n").status in (400, 501)
+        head = f"POST {CHAT} HTTP/1.1\nHost: {client.host}\nAuthorization: Bearer {client.key}\nConnection: close"
+        assert client.raw(f"{head}\nTransfer-Encoding: {coding}", b"2\r\n{}\r\n0\r\n\r\n").status in (400, 501)
 
 
 class TestTheKey:
@@ -132,7 +132,8 @@ class TestTheKey:
         ("path", "method", "consumer"),
         [
             (CHAT, "POST", "embedder"), ("/v1/completions", "POST", "embedder"), ("/v1/responses", "POST", "embedder"),
-            ("/ollama/api/chat", "POST", "chat"), ("/ollama/api/tags", "GET", "chat"), ("/v1/embeddings", "POST", "short"),
+            ("/ollama/api/chat", "POST", "chat"), ("/ollama/api/tags", "GET", "chat"),
+            ("/v1/embeddings", "POST", "short"), ("/ollama/api/show", "POST", "default"),
         ],
     )  # fmt: skip
     def test_a_scope_that_it_lacks(self, world: World, path: str, method: str, consumer: str) -> None:
