@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -23,6 +24,19 @@ class Scope(StrEnum):
     SHOW = "show"
     SERVICES = "services"
     ADMIN = "admin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What opens the gateway for one consumer, all secret but the time; one that has nothing cannot come in."""
+
+    key: str | None = None
+    previous: str | None = None
+    """The key before, while a rotation lasts."""
+    previous_until: str | None = None
+    """Until when that one works, RFC 3339."""
+    password_bcrypt: str | None = None
+    """Hash of a password of its own choice."""
 
 
 class Consumer(Strict):

@@ -10,6 +10,7 @@ from typing import Final
 import pulumi
 
 from stack import parts
+from stack.config.access import CHAT_CONSUMER, Credentials
 from stack.config.explain import ConfigError, parse_platform
 from stack.config.model import Platform
 
@@ -25,6 +26,9 @@ class Secrets:
     webui_secret_key: pulumi.Output[str]
     ca_key: pulumi.Output[str]
     keys: dict[str, pulumi.Output[str]]
+    """Of the consumers that have one."""
+    credentials: dict[str, pulumi.Output[Credentials]]
+    """Of every consumer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,9 @@ def load() -> Environment:
         lock.require(parts.needed(platform))
     except parts.MissingPart as error:
         raise pulumi.RunError(str(error)) from None
+    keys = {consumer.name: config.get_secret(f"key-{consumer.name}") for consumer in platform.consumers}
+    for name in keys.keys() & {"default", CHAT_CONSUMER}:
+        keys[name] = config.require_secret(f"key-{name}")
     return Environment(
         project=project,
         stack=stack,
@@ -69,7 +76,17 @@ def load() -> Environment:
             admin_password=config.require_secret("admin-password"),
             webui_secret_key=config.require_secret("webui-secret-key"),
             ca_key=config.require_secret("ca-key"),
-            keys={consumer.name: config.require_secret(f"key-{consumer.name}") for consumer in platform.consumers},
+            keys={name: key for name, key in keys.items() if key is not None},
+            credentials={consumer.name: _credentials(config, consumer.name) for consumer in platform.consumers},
         ),
         adopt=frozenset(filter(None, os.environ.get("PRIVATE_LLM_ADOPT", "").split(","))),
     )
+
+
+def _credentials(config: pulumi.Config, name: str) -> pulumi.Output[Credentials]:
+    return pulumi.Output.all(
+        key=config.get_secret(f"key-{name}"),
+        previous=config.get_secret(f"previous-key-{name}"),
+        previous_until=config.get(f"overlap-{name}"),
+        password_bcrypt=config.get_secret(f"basic-{name}"),
+    ).apply(lambda known: Credentials(**known))

@@ -20,19 +20,30 @@ class Match(Caddy):
     """All given fields must hold."""
 
     host: list[str] | None = None
-    path: list[str] | None = None
+    llm_path: list[str] | None = None
+    """Ours, instead of Caddy's `path`: case counts, and a pattern is a path or a prefix that ends in `/*`."""
     method: list[str] | None = None
     vars_regexp: dict[str, dict[str, str]] | None = None
-    header: dict[str, list[str]] | None = None
+    header: dict[str, list[str] | None] | None = None
+    """Name -> its values; `*` is any, null is none at all."""
     negate: list[Match] | None = Field(default=None, alias="not")
+
+
+class Answer(Caddy):
+    """An answer with these headers (null: without) and this status (`4` is all of 400 to 499)."""
+
+    status_code: list[int] | None = None
+    headers: dict[str, list[str] | None] | None = None
 
 
 class HeaderOps(Caddy):
     """Changes of headers."""
 
+    add: dict[str, list[str]] | None = None
     set: dict[str, list[str]] | None = None
     delete: list[str] | None = None
     deferred: bool | None = None
+    require: Answer | None = None
 
 
 class Headers(Caddy):
@@ -53,7 +64,7 @@ class Static(Caddy):
 
 
 class Rewrite(Caddy):
-    """Changes the request's path before it goes up."""
+    """Changes the request's path for what comes after."""
 
     handler: Literal["rewrite"] = "rewrite"
     strip_path_prefix: str
@@ -72,11 +83,12 @@ class Metrics(Caddy):
     handler: Literal["metrics"] = "metrics"
 
 
-class Unlogged(Caddy):
-    """Keeps a request out of the access log (Caddy's `vars` handler and its name for that)."""
+class Vars(Caddy):
+    """Sets variables of the request: `log_skip` keeps it out of the access log, `llm_pinned` names its model."""
 
     handler: Literal["vars"] = "vars"
-    log_skip: bool = True
+    log_skip: bool | None = None
+    llm_pinned: str | None = None
 
 
 class Upstream(Caddy):
@@ -111,6 +123,52 @@ class ReverseProxy(Caddy):
     stream_close_delay: str | None = None
 
 
+class Edge(Caddy):
+    """Ours, first on every listener: plain paths, our own host names, no forged headers, one client address.
+
+    Without `hosts` every name is answered.
+    """
+
+    handler: Literal["llm_edge"] = "llm_edge"
+    hosts: list[str] | None = None
+    trusted_proxies: list[str] | None = None
+    proto: Literal["http", "https"]
+
+
+class Rate(Caddy):
+    """A token bucket of `events` + `burst`, refilled with `events` in each `per`."""
+
+    events: int
+    per: str
+    burst: int
+
+
+class Failures(Caddy):
+    """Answers with these statuses have a bucket of their own; when it is empty the address is banned."""
+
+    rate: Rate
+    statuses: list[int] | None = None
+    ban: str
+    longest_ban: str
+
+
+class Limit(Caddy):
+    """Ours: what one address may do in this zone (images/gateway)."""
+
+    handler: Literal["llm_limit"] = "llm_limit"
+    zone: str
+    rate: Rate
+    failures: Failures | None = None
+
+
+class Addresses(Caddy):
+    """What one address may do before it has shown a valid key."""
+
+    zone: str
+    rate: Rate
+    failures: Failures
+
+
 class Auth(Caddy):
     """Ours: who is asking, and may they use this scope (images/gateway)."""
 
@@ -118,22 +176,29 @@ class Auth(Caddy):
     consumers_file: str
     realm: str
     scope: str | None = None
+    addresses: Addresses
+    keep_cookies: bool | None = None
 
 
 class Engine(Caddy):
-    """Where an engine listens."""
+    """Identical engines, where each listens, and how many requests they may have at the same time (0: any)."""
 
-    dial: str
+    instances: list[str]
+    kind: Literal["ollama", "openai"]
+    max_in_flight: int = 0
 
 
 class CatalogModel(Caddy):
-    """A model and its other names."""
+    """A model, its other names and its limits over all consumers."""
 
     id: str
     engine: str
     upstream_name: str
     role: str
     aliases: list[str]
+    fallback: str | None = None
+    max_in_flight: int | None = None
+    requests_per_minute: int | None = None
 
 
 class Llm(Caddy):
@@ -149,6 +214,14 @@ class LlmModels(Caddy):
     """Ours: the list of models that this consumer may use."""
 
     handler: Literal["llm_models"] = "llm_models"
+    models: list[CatalogModel]
+
+
+class LlmNative(Caddy):
+    """Ours: Ollama's own lists, of what this consumer may use."""
+
+    handler: Literal["llm_native"] = "llm_native"
+    engines: dict[str, Engine]
     models: list[CatalogModel]
 
 
@@ -182,11 +255,14 @@ Handler = Annotated[
     | Rewrite
     | RequestBody
     | Metrics
-    | Unlogged
+    | Vars
     | ReverseProxy
+    | Edge
+    | Limit
     | Auth
     | Llm
     | LlmModels
+    | LlmNative
     | LlmHealth
     | LlmError
     | Subroute,
@@ -227,7 +303,11 @@ class ConnectionPolicy(Caddy):
 
 
 class Server(Caddy):
-    """A listener."""
+    """A listener.
+
+    No time bounds a whole answer: only a client that stops sending its request, or stops taking what is there for it,
+    is cut. A request's body has 10 s and one more for each 500 bytes that came.
+    """
 
     listen: list[str]
     routes: list[Route]
@@ -236,6 +316,9 @@ class Server(Caddy):
     protocols: list[str] = ["h1", "h2"]
     tls_connection_policies: list[ConnectionPolicy] | None = None
     read_header_timeout: str = "10s"
+    read_idle_timeout: str = "10s"
+    read_min_rate: int = 500
+    write_idle_timeout: str = "1m"
     idle_timeout: str = "5m"
     max_header_bytes: int = 16384
     logs: ServerLogs | None = None
@@ -244,6 +327,9 @@ class Server(Caddy):
 class Http(Caddy):
     """The HTTP app."""
 
+    http_port: int
+    """The ports that a certificate authority's questions arrive at."""
+    https_port: int
     servers: dict[str, Server]
     metrics: dict[str, Any] = {}
 
@@ -277,11 +363,19 @@ class InternalIssuer(Caddy):
     ca: str
 
 
+class AcmeIssuer(Caddy):
+    """Issues from an authority that checks who answers under a name. `ca` is its directory."""
+
+    module: Literal["acme"] = "acme"
+    ca: str
+    email: str | None = None
+
+
 class AutomationPolicy(Caddy):
     """Who issues for which names."""
 
     subjects: list[str]
-    issuers: list[InternalIssuer]
+    issuers: list[Annotated[InternalIssuer | AcmeIssuer, Field(discriminator="module")]]
 
 
 class Automation(Caddy):
@@ -290,11 +384,25 @@ class Automation(Caddy):
     policies: list[AutomationPolicy]
 
 
+class CertificateFiles(Caddy):
+    """A certificate and its key, as PEM files."""
+
+    certificate: str
+    key: str
+
+
+class Certificates(Caddy):
+    """Names to get certificates for, and certificates that are there."""
+
+    automate: list[str] | None = None
+    load_files: list[CertificateFiles] | None = None
+
+
 class Tls(Caddy):
     """The TLS app."""
 
-    certificates: dict[str, list[str]]
-    automation: Automation
+    certificates: Certificates
+    automation: Automation | None = None
 
 
 class Apps(Caddy):
@@ -302,7 +410,7 @@ class Apps(Caddy):
 
     http: Http
     tls: Tls
-    pki: Pki
+    pki: Pki | None = None
 
 
 class Admin(Caddy):

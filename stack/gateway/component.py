@@ -11,7 +11,7 @@ from pulumi import ComponentResource, Output, ResourceOptions
 
 from stack.config.load import ROOT, Environment
 from stack.config.units import mebibytes
-from stack.gateway import consumers, routes
+from stack.gateway import addresses, caddy, consumers, places, routes
 from stack.gateway.addresses import origin
 from stack.host import networks
 from stack.host.component import Host
@@ -21,7 +21,7 @@ from stack.shape import UID, ConfigFile, Endpoint, Health, Metrics, Publish
 
 CONTEXT: Final = "images/gateway"
 NAME: Final = "gateway"
-INNER: Final = Endpoint(host=NAME, port=routes.INNER_PORT)
+INNER: Final = Endpoint(host=NAME, port=places.INNER_PORT)
 
 
 class Gateway(ComponentResource):
@@ -33,13 +33,13 @@ class Gateway(ComponentResource):
         super().__init__("llm:gateway:Gateway", NAME, opts=ResourceOptions(parent=host))
         settings = env.platform.gateway
         upstreams = routes.Upstreams(
-            engine=engine.address,
+            engines={"ollama": caddy.Engine(instances=[engine.address], kind="ollama")},
             chat=chat.address if chat else None,
             chat_keys=env.platform.chat.features.api_keys,
         )
         config = routes.render(settings, models, upstreams)
         people = env.platform.consumers
-        keys = Output.all(**env.secrets.keys)
+        known = Output.all(**env.secrets.credentials)
         self.service = Service(
             NAME,
             host,
@@ -49,11 +49,11 @@ class Gateway(ComponentResource):
                 networks=(networks.EDGE, networks.APP, networks.ENGINE, networks.MONITOR),
                 resources=settings.resources,
                 health=Health(
-                    test=["CMD", "caddy", "health", "--url", f"http://127.0.0.1:{routes.INNER_PORT}/live"],
+                    test=["CMD", "caddy", "health", "--url", f"http://127.0.0.1:{places.INNER_PORT}/live"],
                     interval=3,
                     start_period=10,
                 ),
-                metrics=Metrics(port=routes.INNER_PORT),
+                metrics=Metrics(port=places.INNER_PORT),
                 # Requests are read into memory: Go collects in time instead of being ended by the kernel.
                 env={"GOMEMLIMIT": f"{mebibytes(settings.resources.memory) * 8 // 10}MiB"},
                 # Certificates are issued again from our root at each start: nothing in here needs keeping.
@@ -63,29 +63,37 @@ class Gateway(ComponentResource):
                     "/config": f"size=1m,mode=0700,uid={UID},gid={UID}",
                 },
                 publish=(
-                    Publish(address=settings.address, external=settings.https_port, internal=routes.HTTPS_PORT),
-                    Publish(address=settings.address, external=settings.http_port, internal=routes.HTTP_PORT),
+                    Publish(address=settings.address, external=settings.https_port, internal=places.HTTPS_PORT),
+                    Publish(address=settings.address, external=settings.http_port, internal=places.HTTP_PORT),
                 ),
                 files=(
                     ConfigFile(
-                        name="config", folder=routes.CONFIG_FOLDER, file=routes.CONFIG_FILE, content=config.to_json()
+                        name="config", folder=places.CONFIG_FOLDER, file=places.CONFIG_FILE, content=config.to_json()
                     ),
-                    ConfigFile(name="ca", folder=routes.CA_FOLDER, file=routes.CA_FILE, content=env.ca_certificate),
+                    ConfigFile(name="ca", folder=places.CA_FOLDER, file=places.CA_FILE, content=env.ca_certificate),
                     SecretFile(
-                        name="ca-key", folder=routes.CA_KEY_FOLDER, file=routes.CA_KEY_FILE, content=env.secrets.ca_key
+                        name="ca-key", folder=places.CA_KEY_FOLDER, file=places.CA_KEY_FILE, content=env.secrets.ca_key
                     ),
                     SecretFile(
                         name="consumers",
-                        folder=routes.CONSUMERS_FOLDER,
-                        file=routes.CONSUMERS_FILE,
-                        content=Output.secret(keys.apply(lambda known: consumers.render(people, known, models))),
+                        folder=places.CONSUMERS_FOLDER,
+                        file=places.CONSUMERS_FILE,
+                        content=Output.secret(
+                            known.apply(
+                                lambda found: consumers.render(people, found, models, default=settings.limits.api)
+                            )
+                        ),
                     ),
                 ),
             ),
             parent=self,
         )
-        self.url = origin(settings.hostnames[0], settings.https_port)
-        self.endpoints = {"chat": self.url if chat else "", "api": f"{self.url}/v1", "health": f"{self.url}/health"}
+        api, page, any_ = (
+            origin(where(settings)[0], settings.https_port)
+            for where in (addresses.api_names, addresses.chat_names, addresses.names)
+        )
+        self.url = page if chat else api
+        self.endpoints = {"chat": page if chat else "", "api": f"{api}/v1", "health": f"{any_}/health"}
         self.register_outputs({"url": self.url})
 
 

@@ -1,4 +1,4 @@
-"""The consumers file: who may use the API. It holds hashes of the keys, never a key. Pure.
+"""The consumers file: who may use the API. It holds hashes of keys and passwords, never one of them. Pure.
 
 Kept apart from the gateway's configuration: the gateway follows changes of this file by itself, so that a new key or
 limit touches nobody else's stream.
@@ -9,16 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from math import ceil
 
-from stack.config.access import Consumer
+from stack.config.access import CHAT_CONSUMER, Consumer, Credentials
+from stack.config.gateway import Rate
+from stack.config.units import mebibytes, seconds
 from stack.parts import ServedModel
 
 FORMAT = 1
 
 
-def render(consumers: Sequence[Consumer], keys: Mapping[str, str], models: Sequence[ServedModel]) -> str:
-    """The file's text; `keys` maps each consumer's name to its key."""
-    entries = [_consumer(consumer, keys[consumer.name], models) for consumer in consumers]
+def render(
+    consumers: Sequence[Consumer],
+    credentials: Mapping[str, Credentials],
+    models: Sequence[ServedModel],
+    *,
+    default: Rate,
+) -> str:
+    """The file's text; `default` is the rate of consumers that name none of their own, except the chat."""
+    entries = [_consumer(consumer, credentials[consumer.name], models, default) for consumer in consumers]
     return json.dumps({"version": FORMAT, "consumers": entries}, indent=2)
 
 
@@ -27,13 +36,42 @@ def _allowed(names: Sequence[str], models: Sequence[ServedModel]) -> list[str]:
     return ["*"] if "*" in names else [m.name for m in models if not {m.name, *m.aliases}.isdisjoint(names)]
 
 
-def _consumer(consumer: Consumer, key: str, models: Sequence[ServedModel]) -> dict[str, object]:
+def _rate(consumer: Consumer, default: Rate) -> tuple[int | None, int | None]:
+    """Requests a minute, and how many more at once. The people behind the chat are limited one by one, not together."""
+    if consumer.requests_per_minute is None and consumer.name == CHAT_CONSUMER:
+        return None, None
+    a_minute = max(1, round(default.events * 60 / seconds(default.per)))
+    return (
+        consumer.requests_per_minute or a_minute,
+        default.burst if consumer.burst is None else consumer.burst,
+    )
+
+
+def _key(key: str, expires: str | None) -> dict[str, str | None]:
+    return {"sha256": hashlib.sha256(key.encode()).hexdigest(), "expires": expires}
+
+
+def _consumer(
+    consumer: Consumer, credentials: Credentials, models: Sequence[ServedModel], default: Rate
+) -> dict[str, object]:
+    keys = [_key(credentials.key, None)] if credentials.key else []
+    # Without an end the one before would open the gateway for ever.
+    if credentials.previous and credentials.previous_until:
+        keys.append(_key(credentials.previous, credentials.previous_until))
+    requests, burst = _rate(consumer, default)
     return {
         "name": consumer.name,
-        "keys": [{"sha256": hashlib.sha256(key.encode()).hexdigest(), "expires": None}],
+        "keys": keys,
+        "password_bcrypt": credentials.password_bcrypt,
         "scopes": [str(scope) for scope in consumer.scopes],
         "models": _allowed(consumer.models, models),
-        "requests_per_minute": consumer.requests_per_minute,
+        "requests_per_minute": requests,
+        "burst": burst,
         "concurrent_streams": consumer.concurrent_streams,
+        "tokens_per_minute": consumer.tokens_per_minute,
+        "tokens_per_day": consumer.tokens_per_day,
+        "max_output_tokens": consumer.max_output_tokens,
+        "max_body": mebibytes(consumer.max_body) * 1024 * 1024 if consumer.max_body else None,
+        "max_duration": ceil(seconds(consumer.max_duration)) if consumer.max_duration else None,
         "expires": consumer.expires.isoformat() if consumer.expires else None,
     }

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,16 @@ from typing import Any, Final
 import requests
 
 from ops import ca
+from stack.config.access import Credentials
 from stack.config.model import Platform
-from stack.gateway import consumers, routes
+from stack.gateway import caddy, consumers, places, routes
 from stack.parts import Parts, served
 from tests.support import tools
 
 READY: Final = 20.0  # seconds
+FOLDERS: Final = (
+    places.CA_FOLDER, places.CA_KEY_FOLDER, places.CONSUMERS_FOLDER, places.TLS_FOLDER, places.TLS_KEY_FOLDER
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,9 @@ class Running:
     http: int
     inner: int
     folder: Path
+    admin: int = 0
+    listen: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses of this machine, where it is not loopback alone."""
 
     @property
     def url(self) -> str:
@@ -47,7 +54,7 @@ class Running:
     @property
     def ca(self) -> str:
         """The certificate that clients trust."""
-        return str(self.folder / routes.CA_FILE)
+        return str(self.folder / places.CA_FILE)
 
     def ask(self, path: str, key: str | None = None, method: str = "GET", **more: Any) -> requests.Response:
         """One request of a client that trusts our authority and follows nothing."""
@@ -70,11 +77,18 @@ class Running:
                 answer += piece
             return answer
 
-    def write_consumers(self, platform: Platform, parts: Parts, keys: dict[str, str]) -> None:
-        """Puts another consumers file in place, as an update of the seed does."""
+    def write_consumers(
+        self, platform: Platform, parts: Parts, keys: Mapping[str, str], passwords: Mapping[str, str] | None = None
+    ) -> None:
+        """Puts another consumers file in place, as an update of the seed does; `passwords` are bcrypt hashes."""
         new = self.folder / "consumers.new"
-        new.write_text(consumers.render(platform.consumers, keys, served(platform.models, parts)))
-        new.replace(self.folder / routes.CONSUMERS_FILE)
+        known = {
+            name: Credentials(key=keys.get(name), password_bcrypt=(passwords or {}).get(name))
+            for name in (consumer.name for consumer in platform.consumers)
+        }
+        models, default = served(platform.models, parts), platform.gateway.limits.api
+        new.write_text(consumers.render(platform.consumers, known, models, default=default))
+        new.replace(self.folder / places.CONSUMERS_FILE)
 
     @property
     def log(self) -> str:
@@ -84,21 +98,45 @@ class Running:
 
 @contextmanager
 def running(
-    platform: Platform, parts: Parts, keys: dict[str, str], folder: Path, *, engine: str, chat: str | None
+    platform: Platform,
+    parts: Parts,
+    keys: Mapping[str, str],
+    folder: Path,
+    *,
+    engine: str | Sequence[str],
+    chat: str | None,
+    passwords: Mapping[str, str] | None = None,
+    listen: Sequence[str] = ("127.0.0.1",),
+    environment: Mapping[str, str] | None = None,
+    grafana: str | None = None,
+    prometheus: str | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Starts the gateway for a platform whose engine and chat listen at these addresses (`host:port`)."""
-    https, http, inner = _free_ports(3)
-    settings = platform.gateway.model_copy(update={"https_port": https, "http_port": http})
-    gateway = Running(https=https, http=http, inner=inner, folder=folder)
-    config = routes.render(settings, served(platform.models, parts), routes.Upstreams(engine=engine, chat=chat))
-    (folder / routes.CONFIG_FILE).write_text(moved(config.to_json(), gateway))
-    key, certificate = ca.create("Private LLM tests", settings.hostnames, settings.address)
-    (folder / routes.CA_FILE).write_text(certificate)
-    (folder / routes.CA_KEY_FILE).write_text(key)
-    gateway.write_consumers(platform, parts, keys)
-    command = [str(tools.caddy()), "run", "--config", str(folder / routes.CONFIG_FILE)]
+    """Starts the gateway for a platform whose engine and chat listen at these addresses (`host:port`).
+
+    Several engines are instances of one. `passwords`: bcrypt hashes by consumer. `files`: more files that the
+    configuration names, by name. `listen`: the first one must be 127.0.0.1.
+    """
+    https, http, inner, admin = _free_ports(4)
+    settings = platform.gateway.model_copy(update={"https_port": https, "http_port": http, "admin_port": admin})
+    gateway = Running(https=https, http=http, inner=inner, admin=admin, folder=folder, listen=tuple(listen))
+    instances = [engine] if isinstance(engine, str) else list(engine)
+    upstreams = routes.Upstreams(
+        engines={"ollama": caddy.Engine(instances=instances, kind="ollama")},
+        chat=chat,
+        chat_keys=platform.chat.features.api_keys,
+        grafana=grafana,
+        prometheus=prometheus,
+    )
+    config = routes.render(settings, served(platform.models, parts), upstreams)
+    (folder / places.CONFIG_FILE).write_text(moved(config.to_json(), gateway))
+    write_authority(platform, folder)
+    for name, text in (files or {}).items():
+        (folder / name).write_text(text)
+    gateway.write_consumers(platform, parts, keys, passwords)
+    command = [str(tools.caddy()), "run", "--config", str(folder / places.CONFIG_FILE)]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(folder))
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(folder) | dict(environment or {}))
         try:
             _wait(gateway, process)
             yield gateway
@@ -107,17 +145,27 @@ def running(
             process.wait(timeout=30)
 
 
+def write_authority(platform: Platform, folder: Path) -> None:
+    """The stack's own authority, as `make up` makes it."""
+    key, certificate = ca.create("Private LLM tests", platform.gateway.names, platform.gateway.address)
+    (folder / places.CA_FILE).write_text(certificate)
+    (folder / places.CA_KEY_FILE).write_text(key)
+
+
 def moved(config: str, gateway: Running) -> str:
     """The configuration with this machine's ports and paths; nothing else is touched."""
     tree = json.loads(config)
-    servers = tree["apps"]["http"]["servers"]
-    for name, port in {"https": gateway.https, "redirect": gateway.http, "inner": gateway.inner}.items():
-        assert len(servers[name]["listen"]) == 1
-        servers[name]["listen"] = [f"127.0.0.1:{port}"]
+    http = tree["apps"]["http"]
+    ports = {"https": gateway.https, "redirect": gateway.http, "inner": gateway.inner, "admin": gateway.admin}
+    for name, server in http["servers"].items():
+        assert len(server["listen"]) == 1
+        addresses = gateway.listen if name in {"https", "redirect"} else ("127.0.0.1",)
+        server["listen"] = [f"{address}:{ports[name]}" for address in addresses]
+    http["http_port"], http["https_port"] = gateway.http, gateway.https
     tree["storage"]["root"] = str(gateway.folder / "data")
     text = json.dumps(tree, indent=1)
-    for place in (routes.CA_FOLDER, routes.CA_KEY_FOLDER, routes.CONSUMERS_FOLDER):
-        assert f'"{place}/' in text, f"the configuration reads nothing of {place}"
+    assert f'"{places.CONSUMERS_FOLDER}/' in text, "the configuration reads no consumers"
+    for place in FOLDERS:
         text = text.replace(f'"{place}/', f'"{gateway.folder}/')
     return text
 

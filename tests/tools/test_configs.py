@@ -7,21 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from ops import ca
-from stack.gateway import routes
+from stack.gateway import places
 from tests.support import tools
-from tests.support.gateway import Running, moved
+from tests.support.gateway import Running, moved, write_authority
 from tests.support.recorder import Plan
 
 
 def test_caddy_takes_the_gateways_configuration(plan: Plan, tmp_path: Path) -> None:
-    settings = plan.sample.platform.gateway
-    key, certificate = ca.create("Private LLM tests", settings.hostnames, settings.address)
-    (tmp_path / routes.CA_FILE).write_text(certificate)
-    (tmp_path / routes.CA_KEY_FILE).write_text(key)
-    (tmp_path / routes.CONSUMERS_FILE).write_text(plan.file("gateway-consumers"))
-    config = tmp_path / routes.CONFIG_FILE
-    config.write_text(moved(plan.file("gateway-config"), Running(https=1, http=2, inner=3, folder=tmp_path)))
+    write_authority(plan.sample.platform, tmp_path)
+    (tmp_path / places.CONSUMERS_FILE).write_text(plan.file("gateway-consumers"))
+    config = tmp_path / places.CONFIG_FILE
+    config.write_text(moved(plan.file("gateway-config"), Running(https=1, http=2, inner=3, admin=4, folder=tmp_path)))
     done = subprocess.run([tools.caddy(), "validate", "--config", config], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 

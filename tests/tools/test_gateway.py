@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 import requests
 
-from stack.gateway import routes
+from stack.gateway import places
 from tests.conftest import recorded
 from tests.support import tools
 from tests.support.fakes import Fake, fake_chat, fake_engine
@@ -321,7 +321,7 @@ class TestListeners:
     def test_the_health_check_of_the_container_tells_up_from_down(self, world: World) -> None:
         check = recorded("dev").one("gateway-container").clear("healthcheck")["tests"]
         assert check[:2] == ["CMD", "caddy"]
-        inner = f":{routes.INNER_PORT}/"
+        inner = f":{places.INNER_PORT}/"
         assert inner in check[-1]
         for port, up in ((world.gateway.inner, True), (1, False)):
             words = [word.replace(inner, f":{port}/") for word in check[2:]]

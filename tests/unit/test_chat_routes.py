@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -16,26 +15,26 @@ RENDERED: list[dict[str, Any]] = json.loads(
         [
             route.model_dump(exclude_none=True, by_alias=True)
             for route in chat_routes.render(Gateway(), "chat:8080", own_keys=False)
-            if route.handle[0].handler != "llm_error"
+            if route.handle[-1].handler == "reverse_proxy"
         ]
     )
 )
 
 
-def opened(method: str, path: str, origin: str | None = None) -> bool:
-    """Whether some route takes the request; `*` matches as in Caddy for paths that end in one."""
-    return any(_matches(match, method, path, origin) for route in RENDERED for match in route["match"])
+def opened(method: str, path: str, **headers: str) -> bool:
+    """Whether some route takes the request; a pattern is a path or a prefix that ends in `/*`."""
+    return any(_matches(match, method, path, headers) for route in RENDERED for match in route["match"])
 
 
-def _matches(match: dict[str, Any], method: str, path: str, origin: str | None) -> bool:
-    if "method" in match and method not in match["method"]:
+def _matches(match: dict[str, Any], method: str, path: str, headers: dict[str, str]) -> bool:
+    if method not in match["method"]:
         return False
-    if "path" in match and not any(fnmatch(path, pattern) for pattern in match["path"]):
+    if not any(path == p or (p.endswith("/*") and path.startswith(p[:-1])) for p in match["llm_path"]):
         return False
-    wanted = match.get("header", {}).get("Origin")
-    if wanted is not None and not (origin is not None and ("*" in wanted or origin in wanted)):
-        return False
-    return not any(_matches(inner, method, path, origin) for inner in match.get("not", []))
+    return all(
+        headers.get(name) is None if wanted is None else headers.get(name) in wanted
+        for name, wanted in match.get("header", {}).items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,18 +86,34 @@ def test_other_methods_are_closed(method: str) -> None:
     assert not opened(method, "/api/config")
 
 
-def test_a_socket_opens_for_our_own_pages_and_for_programs() -> None:
-    socket = "/ws/socket.io/"
-    assert opened("GET", socket, "https://localhost:8443")
-    assert opened("GET", socket, "https://127.0.0.1:8443")
-    assert opened("GET", socket)
-    assert not opened("GET", socket, "https://evil.example")
-    assert not opened("GET", socket, "null")
+SOCKET = "/ws/socket.io/"
+OURS = "https://localhost:8443"
+
+
+@pytest.mark.parametrize("ours", [OURS, "https://127.0.0.1:8443"])
+def test_a_socket_opens_for_our_own_pages(ours: str) -> None:
+    assert opened("GET", SOCKET, Origin=ours, Upgrade="websocket")
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": f"{OURS}.evil"}]
+)
+def test_a_socket_opens_for_nobody_else(headers: dict[str, str]) -> None:
+    assert not opened("GET", SOCKET, Upgrade="websocket", **headers)
+
+
+def test_where_sockets_are_shut_off_our_own_pages_may_ask_again_and_again() -> None:
+    assert opened("GET", SOCKET)
+    assert opened("POST", SOCKET, Origin=OURS)
+    assert not opened("POST", SOCKET)
+    assert not opened("GET", SOCKET, Origin="https://evil.example")
+    assert not opened("GET", SOCKET, Upgrade="h2c", Origin=OURS)
 
 
 def test_only_sockets_are_upgraded() -> None:
     socket, *others = RENDERED
-    assert "Upgrade" not in socket["handle"][0]["headers"]["request"]["delete"]
+    assert "Upgrade" not in socket["handle"][-1]["headers"]["request"]["delete"]
+    assert socket["match"][0]["header"]["Upgrade"] == ["websocket", "WebSocket"]
     assert others
     for route in others:
         assert "Upgrade" in route["handle"][-1]["headers"]["request"]["delete"]

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from stack.config.access import Consumer, Scope
+from stack.config.access import Consumer, Credentials, Scope
+from stack.config.gateway import Rate
 from stack.config.model import Role
-from stack.gateway.consumers import render
+from stack.gateway import consumers
 from stack.parts import ServedModel
 
 
@@ -19,13 +20,24 @@ def model(name: str, *aliases: str) -> ServedModel:
     )
 
 
+def render(people: list[Consumer], keys: dict[str, str], models: list[ServedModel]) -> str:
+    return consumers.render(people, {name: Credentials(key=key) for name, key in keys.items()}, models, default=DEFAULT)
+
+
+DEFAULT = Rate(events=15, per="30s", burst=7)
 MODELS = [model("qwen3:0.6b", "default", "fast"), model("gemma3:4b")]
 GUEST = Consumer(
     name="guest",
     scopes=(Scope.CHAT,),
     models=("fast",),
     requests_per_minute=10,
+    burst=2,
     concurrent_streams=1,
+    tokens_per_minute=1000,
+    tokens_per_day=50_000,
+    max_output_tokens=512,
+    max_body="2MiB",
+    max_duration="1500ms",
     expires="2027-01-31T01:00:00+01:00",  # type: ignore[arg-type]
 )
 
@@ -35,18 +47,69 @@ def test_a_consumer_is_written_with_everything_it_may() -> None:
     assert entry == {
         "name": "guest",
         "keys": [{"sha256": hashlib.sha256(b"its-key").hexdigest(), "expires": None}],
+        "password_bcrypt": None,
         "scopes": ["chat"],
         "models": ["qwen3:0.6b"],
         "requests_per_minute": 10,
+        "burst": 2,
         "concurrent_streams": 1,
+        "tokens_per_minute": 1000,
+        "tokens_per_day": 50_000,
+        "max_output_tokens": 512,
+        "max_body": 2 * 1024 * 1024,
+        "max_duration": 2,
         "expires": "2027-01-31T01:00:00+01:00",
     }
 
 
-def test_no_limit_and_no_end_are_null() -> None:
+def test_what_is_not_said_is_null() -> None:
     (entry,) = json.loads(render([Consumer(name="default")], {"default": "k"}, MODELS))["consumers"]
-    assert (entry["requests_per_minute"], entry["concurrent_streams"], entry["expires"]) == (None, None, None)
+    unsaid = {name for name, value in entry.items() if value is None}
+    assert unsaid == {
+        "password_bcrypt", "concurrent_streams", "tokens_per_minute", "tokens_per_day", "max_output_tokens", "max_body",
+        "max_duration", "expires",
+    }  # fmt: skip
     assert entry["models"] == ["*"]
+
+
+@pytest.mark.parametrize(
+    ("consumer", "wanted"),
+    [
+        (Consumer(name="default"), (30, 7)),
+        (Consumer(name="default", requests_per_minute=600), (600, 7)),
+        (Consumer(name="default", burst=0), (30, 0)),
+        (Consumer(name="chat"), (None, None)),
+        (Consumer(name="chat", requests_per_minute=600), (600, 7)),
+    ],
+)
+def test_who_names_no_rate_has_the_usual_one_but_for_the_chat(
+    consumer: Consumer, wanted: tuple[int | None, int | None]
+) -> None:
+    (entry,) = json.loads(render([consumer], {consumer.name: "k"}, MODELS))["consumers"]
+    assert (entry["requests_per_minute"], entry["burst"]) == wanted
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_key_before_works_until_its_time_and_a_password_beside_it() -> None:
+    until = "2027-01-01T00:00:00Z"
+    both = Credentials(key="new", previous="old", previous_until=until, password_bcrypt="$2b$10$hash")
+    (entry,) = json.loads(consumers.render([GUEST], {"guest": both}, MODELS, default=DEFAULT))["consumers"]
+    assert entry["keys"] == [{"sha256": sha256("new"), "expires": None}, {"sha256": sha256("old"), "expires": until}]
+    assert entry["password_bcrypt"] == "$2b$10$hash"
+
+
+def test_a_key_before_without_an_end_is_dead() -> None:
+    forever = Credentials(key="new", previous="old")
+    (entry,) = json.loads(consumers.render([GUEST], {"guest": forever}, MODELS, default=DEFAULT))["consumers"]
+    assert [key["sha256"] for key in entry["keys"]] == [sha256("new")]
+
+
+def test_who_has_no_key_cannot_come_in() -> None:
+    (entry,) = json.loads(consumers.render([GUEST], {"guest": Credentials()}, MODELS, default=DEFAULT))["consumers"]
+    assert (entry["keys"], entry["password_bcrypt"]) == ([], None)
 
 
 def test_a_key_is_never_written() -> None:
@@ -59,7 +122,7 @@ def test_the_order_and_the_version_stay() -> None:
     assert (file["version"], [c["name"] for c in file["consumers"]]) == (1, names)
 
 
-def test_a_consumer_without_a_key_is_an_error() -> None:
+def test_a_consumer_that_was_forgotten_is_an_error() -> None:
     with pytest.raises(KeyError, match="guest"):
         render([GUEST], {}, MODELS)
 

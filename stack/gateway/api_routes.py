@@ -1,0 +1,128 @@
+"""Routes of the model API, the same on every listener that has it: OpenAI's below /v1, Ollama's own below /ollama.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from stack.config import gateway as model
+from stack.config.units import mebibytes
+from stack.gateway import caddy, headers, limits, places
+from stack.gateway.answers import not_allowed, not_found, route
+from stack.gateway.caddy import Match, Route
+
+REALM: Final = "private-llm"
+PATHS: Final = ["/v1/*", "/ollama/*", "/m/*"]
+
+# An upstream sees its own name: what the client called us has no say behind the gateway.
+UPSTREAM_HOST: Final = "{http.reverse_proxy.upstream.hostport}"
+
+# Longest wait for an answer to begin (a model may have to load and others to finish), and for an upstream to accept.
+FIRST_BYTE: Final = "10m"
+DIAL: Final = "5s"
+
+_READ: Final = ["GET", "HEAD"]
+_ANSWERS: Final = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+_NATIVE: Final = [f"/ollama/api/{name}" for name in ("chat", "generate", "embed", "embeddings")]
+_NATIVE_LISTS: Final = [f"/ollama/api/{name}" for name in ("tags", "ps", "version")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """The model API of one listener; `zone` keeps apart what addresses do on each."""
+
+    settings: model.Gateway
+    catalog: list[caddy.CatalogModel]
+    engines: dict[str, caddy.Engine]
+    zone: str
+
+    def openai(self) -> list[Route]:
+        """OpenAI's API below /v1, and with a model that the path names below /m/<model>/v1."""
+        return [
+            *self._pins(),
+            route(
+                Match(method=_READ, llm_path=["/v1/models", "/v1/models/*"]),
+                self.auth(None),
+                caddy.LlmModels(models=self.catalog),
+            ),
+            self._forward(_ANSWERS, "chat"),
+            self._forward(["/v1/embeddings"], "embeddings"),
+            route(Match(llm_path=["/v1/models", "/v1/models/*"]), *not_allowed(_READ)),
+            route(Match(llm_path=[*_ANSWERS, "/v1/embeddings"]), *not_allowed(["POST"])),
+        ]
+
+    def native(self) -> list[Route]:
+        """Ollama's own API below /ollama: inference only, never model management."""
+        strip = caddy.Rewrite(strip_path_prefix="/ollama")
+        return [
+            self._forward(_NATIVE, "native", strip),
+            self._forward(["/ollama/api/show"], "show", strip),
+            route(
+                Match(method=_READ, llm_path=_NATIVE_LISTS),
+                self.auth("native"),
+                strip,
+                caddy.LlmNative(engines=self.engines, models=self.catalog),
+            ),
+            route(Match(llm_path=[*_NATIVE, "/ollama/api/show"]), *not_allowed(["POST"])),
+            route(Match(llm_path=_NATIVE_LISTS), *not_allowed(_READ)),
+        ]
+
+    def health(self) -> list[Route]:
+        """Open to everybody, and tells nothing but yes or no."""
+        return [
+            route(
+                Match(method=_READ, llm_path=["/health"]),
+                caddy.LlmHealth(engines=self.engines, models=self.catalog),
+            ),
+            route(Match(llm_path=["/health"]), *not_allowed(_READ)),
+        ]
+
+    def nothing_else(self) -> Route:
+        """Ends the search for every other address of the API."""
+        return route(Match(llm_path=["/v1", "/ollama", "/m", *PATHS]), not_found())
+
+    def auth(self, scope: str | None) -> caddy.Auth:
+        """Lets consumers with this scope pass."""
+        return caddy.Auth(
+            consumers_file=f"{places.CONSUMERS_FOLDER}/{places.CONSUMERS_FILE}",
+            realm=REALM,
+            scope=scope,
+            addresses=limits.addresses(self.settings.limits, self.zone),
+        )
+
+    def _pins(self) -> list[Route]:
+        """A path that names its model, for clients that cannot be told one; who asks without a key learns no name."""
+        known = [name for served in self.catalog for name in (served.id, *served.aliases)]
+        pins = [
+            Route(
+                match=[Match(llm_path=[f"/m/{name}/v1/*"])],
+                handle=[caddy.Vars(llm_pinned=name), caddy.Rewrite(strip_path_prefix=f"/m/{name}")],
+            )
+            for name in known
+        ]
+        return [*pins, route(Match(llm_path=["/m/*"]), self.auth(None), not_found())]
+
+    def _forward(self, paths: list[str], scope: str, *before: caddy.Rewrite) -> Route:
+        return route(
+            Match(method=["POST"], llm_path=paths),
+            self.auth(scope),
+            *before,
+            caddy.Llm(
+                engines=self.engines, models=self.catalog, max_body=mebibytes(self.settings.max_body) * 1024 * 1024
+            ),
+            _proxy(),
+        )
+
+
+def _proxy() -> caddy.ReverseProxy:
+    return caddy.ReverseProxy(
+        upstreams=[caddy.Upstream(dial="{http.vars.llm_upstream}")],
+        transport=caddy.Transport(dial_timeout=DIAL, response_header_timeout=FIRST_BYTE),
+        headers=caddy.ProxyHeaders(
+            request=caddy.HeaderOps(delete=["Authorization", "Cookie", "Upgrade"], set={"Host": [UPSTREAM_HOST]}),
+            response=caddy.HeaderOps(delete=headers.OURS),
+        ),
+    )
