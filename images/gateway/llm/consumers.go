@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // Limits of the consumers file itself: wide enough for thousands of consumers,
@@ -21,12 +23,16 @@ const (
 	maxConsumersFile     = 4 << 20 // bytes
 	maxRequestsPerMinute = 100_000
 	maxConcurrentStreams = 100_000
+	maxTokens            = 1_000_000_000_000
+	maxBodyBytes         = 1 << 40
+	maxSeconds           = 7 * 24 * 3600
 )
 
 // knownScopes are the words a consumer's "scopes" may hold.
 //   - chat: chat, completions, responses; embeddings: embeddings
 //   - native: the engine's own API (Ollama's); show: its model details, system prompts included
-var knownScopes = []string{"chat", "embeddings", "native", "show"}
+//   - services: services of the operator's own; admin: the pages for administrators
+var knownScopes = []string{"chat", "embeddings", "native", "show", "services", "admin"}
 
 // consumerName bounds what may become a metric label, a log field and a Basic user.
 var consumerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$`)
@@ -41,9 +47,17 @@ type consumer struct {
 	Name    string
 	Scopes  []string
 	Expires time.Time // zero: never
-	// RequestsPerMinute and ConcurrentStreams: 0 means no limit.
+	// Limits; 0 means none.
 	RequestsPerMinute int
+	Burst             int // requests at once on top of RequestsPerMinute
 	ConcurrentStreams int
+	TokensPerMinute   int // prompt and answer
+	TokensPerDay      int
+	MaxOutputTokens   int           // of one answer
+	MaxBody           int64         // bytes of one request
+	MaxDuration       time.Duration // of one answer
+	// PasswordBcrypt is the hash of a password of its own choice; empty: none.
+	PasswordBcrypt []byte
 
 	models    map[string]struct{}
 	allModels bool
@@ -104,7 +118,14 @@ type consumerSpec struct {
 	Scopes            []string   `json:"scopes"`
 	Models            []string   `json:"models"`
 	RequestsPerMinute *int       `json:"requests_per_minute"`
+	Burst             *int       `json:"burst"`
 	ConcurrentStreams *int       `json:"concurrent_streams"`
+	TokensPerMinute   *int       `json:"tokens_per_minute"`
+	TokensPerDay      *int       `json:"tokens_per_day"`
+	MaxOutputTokens   *int       `json:"max_output_tokens"`
+	MaxBody           *int       `json:"max_body"`     // bytes
+	MaxDuration       *int       `json:"max_duration"` // seconds
+	PasswordBcrypt    *string    `json:"password_bcrypt"`
 	Expires           *time.Time `json:"expires"`
 }
 
@@ -163,12 +184,14 @@ func (d *directory) add(spec consumerSpec) error {
 		c.allModels = c.allModels || model == "*"
 		c.models[model] = struct{}{}
 	}
-	var err error
-	if c.RequestsPerMinute, err = limit("requests_per_minute", spec.RequestsPerMinute, maxRequestsPerMinute); err != nil {
+	if err := c.takeLimits(spec); err != nil {
 		return err
 	}
-	if c.ConcurrentStreams, err = limit("concurrent_streams", spec.ConcurrentStreams, maxConcurrentStreams); err != nil {
-		return err
+	if spec.PasswordBcrypt != nil {
+		c.PasswordBcrypt = []byte(*spec.PasswordBcrypt)
+		if err := checkPasswordHash(c.PasswordBcrypt); err != nil {
+			return err
+		}
 	}
 	if spec.Expires != nil {
 		c.Expires = *spec.Expires
@@ -188,6 +211,50 @@ func (d *directory) add(spec consumerSpec) error {
 		d.keys[hash] = cred
 	}
 	d.consumers[spec.Name] = c
+	return nil
+}
+
+func (c *consumer) takeLimits(spec consumerSpec) error {
+	var body, seconds int
+	for _, one := range []struct {
+		name  string
+		value *int
+		most  int
+		into  *int
+	}{
+		{"requests_per_minute", spec.RequestsPerMinute, maxRequestsPerMinute, &c.RequestsPerMinute},
+		{"concurrent_streams", spec.ConcurrentStreams, maxConcurrentStreams, &c.ConcurrentStreams},
+		{"tokens_per_minute", spec.TokensPerMinute, maxTokens, &c.TokensPerMinute},
+		{"tokens_per_day", spec.TokensPerDay, maxTokens, &c.TokensPerDay},
+		{"max_output_tokens", spec.MaxOutputTokens, maxTokens, &c.MaxOutputTokens},
+		{"max_body", spec.MaxBody, maxBodyBytes, &body},
+		{"max_duration", spec.MaxDuration, maxSeconds, &seconds},
+	} {
+		var err error
+		if *one.into, err = limit(one.name, one.value, one.most); err != nil {
+			return err
+		}
+	}
+	if spec.Burst != nil {
+		if c.Burst = *spec.Burst; c.Burst < 0 || c.Burst > maxRequestsPerMinute {
+			return fmt.Errorf("burst is %d: it must be from 0 to %d", c.Burst, maxRequestsPerMinute)
+		}
+	}
+	c.MaxBody, c.MaxDuration = int64(body), time.Duration(seconds)*time.Second
+	return nil
+}
+
+// maxPasswordCost bounds the work of one attempt: cost 10 takes 60 ms of CPU, 14 takes a second.
+const maxPasswordCost = 10
+
+func checkPasswordHash(hash []byte) error {
+	cost, err := bcrypt.Cost(hash)
+	if err != nil {
+		return errors.New("password_bcrypt is not a bcrypt hash")
+	}
+	if cost > maxPasswordCost {
+		return fmt.Errorf("password_bcrypt has cost %d: at most %d, or wrong passwords cost the gateway too much", cost, maxPasswordCost)
+	}
 	return nil
 }
 

@@ -27,6 +27,19 @@ func TestParseConsumers(t *testing.T) {
 	}
 }
 
+func TestLimitsInTheConsumersFile(t *testing.T) {
+	d, err := parseConsumers([]byte(`{"version":1,"consumers":[{"name":"a","requests_per_minute":30,"burst":0,"tokens_per_minute":1000,
+		"tokens_per_day":2000,"max_output_tokens":64,"max_body":1048576,"max_duration":90}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := d.consumers["a"]
+	if c.RequestsPerMinute != 30 || c.Burst != 0 || c.TokensPerMinute != 1000 || c.TokensPerDay != 2000 ||
+		c.MaxOutputTokens != 64 || c.MaxBody != 1<<20 || c.MaxDuration != 90*time.Second {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestBadConsumersFilesAreRefusedWhole(t *testing.T) {
 	good := func(more string) string {
 		return fmt.Sprintf(`{"version":1,"consumers":[{"name":"a","keys":[{"sha256":%q}]%s}]}`, hashText("k"), more)
@@ -43,6 +56,11 @@ func TestBadConsumersFilesAreRefusedWhole(t *testing.T) {
 		"unknown scope":     {good(`,"scopes":["chatt"]`), `unknown scope "chatt": allowed are chat`},
 		"zero limit":        {good(`,"requests_per_minute":0`), "from 1 to"},
 		"negative limit":    {good(`,"concurrent_streams":-1`), "from 1 to"},
+		"negative burst":    {good(`,"burst":-1`), "burst is -1"},
+		"no tokens":         {good(`,"tokens_per_day":0`), "tokens_per_day is 0"},
+		"no time":           {good(`,"max_duration":0`), "max_duration is 0"},
+		"no hash":           {good(`,"password_bcrypt":"hunter2"`), "not a bcrypt hash"},
+		"costly hash":       {good(`,"password_bcrypt":"$2b$14$abcdefghijklmnopqrstuuKAdnX1Dk8AzFIO5YtwzM4jZMaKOgyha"`), "cost 14"},
 		"bad time":          {good(`,"expires":"tomorrow"`), "RFC 3339"},
 		"empty model":       {good(`,"models":[""]`), "empty"},
 		"bad name":          {strings.Replace(good(""), `"name":"a"`, `"name":"A b"`, 1), "name must be"},
