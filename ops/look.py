@@ -233,7 +233,7 @@ def gateway_test(_request: Request) -> int:
 
     go = ensure_go(paths.cache(), say)
     env_go = {**go_environment(paths.cache()), "PATH": f"{go.parent}:{os.environ.get('PATH', os.defpath)}"}
-    for folder in ("images/gateway", "offline/images/mirrord"):
+    for folder in ("images/gateway", "offline/images/mirrord", "tests/support/engine"):
         for words in (("vet", "./..."), ("test", "./...")):
             if subprocess.run([go, *words], cwd=paths.ROOT / folder, env=env_go, check=False).returncode:
                 raise OpsError(f"`go {' '.join(words)}` in {folder} failed (above)")

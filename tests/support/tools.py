@@ -18,6 +18,7 @@ from offline.gomod import ensure_go, go_environment
 from ops import paths
 
 GATEWAY: Final = paths.ROOT / "images" / "gateway"
+ENGINE: Final = paths.ROOT / "tests" / "support" / "engine"
 
 
 def missing(program: str, how: str) -> NoReturn:
@@ -63,12 +64,23 @@ def _out_of_debian(package: str, file: str, kept: Path) -> bool:
 
 @cache
 def caddy() -> Path:
-    """Our own Caddy, built from images/gateway into the cache and kept there by the hash of its sources."""
-    sources = [path for path in GATEWAY.rglob("*") if path.suffix in {".go", ".mod", ".sum"}]
+    """Our own Caddy, built from images/gateway."""
+    return _go_program("gateway", GATEWAY, "caddy")
+
+
+@cache
+def engine() -> Path:
+    """The one fake engine, and the client that loads it (tests/support/engine/README.md)."""
+    return _go_program("engine", ENGINE, "engine")
+
+
+def _go_program(name: str, folder: Path, binary: str) -> Path:
+    """A program of ours in Go, built into the cache and kept there by the hash of its sources."""
+    sources = [path for path in folder.rglob("*") if path.suffix in {".go", ".mod", ".sum"}]
     digest = hashlib.sha256()
     for source in sorted(path for path in sources if not path.name.endswith("_test.go")):
-        digest.update(f"\0{source.relative_to(GATEWAY)}\0".encode() + source.read_bytes())
-    built = paths.cache() / "tools" / f"gateway-{digest.hexdigest()[:12]}" / "caddy"
+        digest.update(f"\0{source.relative_to(folder)}\0".encode() + source.read_bytes())
+    built = paths.cache() / "tools" / f"{name}-{digest.hexdigest()[:12]}" / binary
     if built.exists():
         return built
     try:
@@ -76,18 +88,18 @@ def caddy() -> Path:
     except OfflineError as error:
         missing("Go", str(error))
     built.parent.mkdir(parents=True, exist_ok=True)
-    fresh = built.with_name(f"caddy.{os.getpid()}.new")
+    fresh = built.with_name(f"{binary}.{os.getpid()}.new")
     try:
         done = subprocess.run(
             # Flags that the compiler sees would make it compile all of Caddy again, after `make gateway-test` has.
             [go, "build", "-buildvcs=false", "-ldflags=-s -w", "-o", fresh, "."],
-            cwd=GATEWAY,
+            cwd=folder,
             env=go_environment(paths.cache()),
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"images/gateway does not build:\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{folder.relative_to(paths.ROOT)} does not build:\n{done.stderr[-3000:]}"
         fresh.replace(built)
     finally:
         fresh.unlink(missing_ok=True)

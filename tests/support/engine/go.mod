@@ -1,0 +1,3 @@
+module private-llm.invalid/engine
+
+go 1.26
