@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
@@ -67,7 +68,7 @@ class TestPace:
         one.play(ttft_ms=20, itl_ms=20, tokens=30)
         one.freeze(after_ms=100, for_ms=200)
         stamps = told_at(text_of(events(post(one))))
-        gaps = [(b - a) / 1e6 for a, b in zip(stamps, stamps[1:], strict=False)]
+        gaps = [(b - a) / 1e6 for a, b in itertools.pairwise(stamps)]
         assert max(gaps) > 100
         assert (stamps[-1] - one.last.at) / 1e6 < 20 + 29 * 20 + 80
 
@@ -75,7 +76,7 @@ class TestPace:
         def gaps() -> list[float]:
             one.play(itl_ms=2, tokens=30, heavy_tail=True, seed=7)
             stamps = told_at(text_of(events(post(one))))
-            return [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
+            return [b - a for a, b in itertools.pairwise(stamps)]
 
         first, _ = gaps(), one.reset()
         again = gaps()
@@ -169,7 +170,8 @@ class TestRecord:
     def test_a_client_that_goes_is_noticed(self, one: Engine) -> None:
         one.play(itl_ms=20, tokens=1000)
         answer = requests.post(f"http://{one.address}/v1/chat/completions", json=CHAT, stream=True, timeout=20)
-        next(line for line in answer.iter_lines() if b"@" in line)
+        lines = answer.iter_lines()  # kept: the connection goes with it
+        next(line for line in lines if b"@" in line)
         eventually_told(one)
         gone = time.monotonic_ns()
         answer.close()
