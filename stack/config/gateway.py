@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from stack.config.resources import Resources
 from stack.config.strict import Strict, refuse, twice, words
 from stack.config.texts import Address, Email, Hostname, HttpsUrl, Origin, Port
 from stack.config.units import Duration, Size, mebibytes, seconds
+
+# Domains that are everybody's own (RFC 6762, 6761, 8375) or used like that.
+_OWN_NETWORKS: Final = (".home.arpa", ".internal", ".local", ".lan", ".home", ".test", ".example", ".invalid")
 
 
 class Exposure(StrEnum):
@@ -103,7 +106,7 @@ class Gateway(Strict):
 
     exposure: Annotated[Exposure, words(Exposure)] = Exposure.PRIVATE
     """`private`: this machine, or the private network that `address` is on. `public`: anybody who can reach `address`;
-    demands a certificate that browsers know, an expiry or a limit on every key, and sign-up closed."""
+    demands a certificate that browsers know, an expiry or a limit of its own on every key, and sign-up closed."""
     address: Address = "127.0.0.1"
     """The host's address that the ports are published on."""
     https_port: Port = 8443
@@ -173,6 +176,26 @@ class Gateway(Strict):
                 )
         elif self.tls.mode is TlsMode.INTERNAL:
             problems.append("tls.mode: `public` needs a certificate that browsers know; allowed: acme, certificate")
-        if self.tls.mode is TlsMode.ACME and self.http_port != 80 and self.https_port != 443:
-            problems.append("httpPort: an ACME authority knocks on port 80 or 443: set httpPort: 80 or httpsPort: 443")
+        if self.tls.mode is TlsMode.ACME:
+            if self.http_port != 80 and self.https_port != 443:
+                problems.append(
+                    "httpPort: an ACME authority knocks on port 80 or 443: set httpPort: 80 or httpsPort: 443"
+                )
+            problems += self._unknown_to_authorities()
         return problems
+
+    def _unknown_to_authorities(self) -> list[str]:
+        groups = {"hostnames": self.hostnames, "chatHostnames": self.chat_hostnames, "apiHostnames": self.api_hostnames}
+        theirs = "no ACME authority vouches for it; give a name of a domain, or choose another tls.mode"
+        here = "no authority of the internet vouches for it; set tls.directory to one of your network"
+        return [
+            f"{group}[{which}]: {theirs if _nowhere(name) else here}"
+            for group, names in groups.items()
+            for which, name in enumerate(names)
+            if _nowhere(name) or (self.tls.directory is None and name.endswith(_OWN_NETWORKS))
+        ]
+
+
+def _nowhere(name: str) -> bool:
+    """Whether a name leads nowhere but to the machine itself, or is an address."""
+    return "." not in name or name.endswith(".localhost") or name.rpartition(".")[2].isdigit()

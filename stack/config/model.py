@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from stack.config import exposure
 from stack.config.access import CHAT_CONSUMER, Consumer
 from stack.config.gateway import Gateway
 from stack.config.resources import Resources
@@ -342,6 +343,9 @@ class Platform(Strict):
         if self.uses_memory and not any(model.role is Role.EMBEDDING for model in self.models):
             problems.append("memory: documents need a model with role embedding; add one, or set memory.enabled: false")
         problems += [*_engines(self), *_fallbacks(self.models), *_services(self)]
+        problems += exposure.problems(
+            self.gateway, self.consumers, sign_up=self.chat.sign_up, observability=self.observability.enabled
+        )
         refuse(problems)
         return self
 

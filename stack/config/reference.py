@@ -17,7 +17,7 @@ config:
       address: 192.168.1.10
       httpsPort: 443
       httpPort: 80
-      hostnames: [llm.home.arpa, localhost]
+      hostnames: [llm.home.arpa]
       chatHostnames: [chat.home.arpa]
       apiHostnames: [api.home.arpa]
       tls:
@@ -158,7 +158,10 @@ yourself with `pulumi config set --secret <key>`, which asks for the value (in a
 
 | Key | Meaning |
 |---|---|
-| `private-llm:key-<consumer>` | The API key of that consumer. |
+| `private-llm:key-<consumer>` | The API key of that consumer (`make key NAME=<consumer>`). |
+| `private-llm:previous-key-<consumer>` | The key before, until `private-llm:overlap-<consumer>` (not secret). |
+| `private-llm:basic-<consumer>` | Hash of a password of its own choice (`make basic NAME=<consumer>`). |
+| `private-llm:tls-key` | Key of `private-llm:tls-certificate` (not secret, with its chain); both PEM. |
 | `private-llm:engine-key-<upstream>` | The key that the engine of that name in `upstreams` wants; never generated. |
 | `private-llm:admin-password` | Password of the chat's first administrator (`make password` shows it). |
 | `private-llm:webui-secret-key` | What the chat signs its sessions with. |

@@ -19,7 +19,9 @@ SCHEMA_FILE: Final = ROOT / "stack" / "config" / "schema.json"
 REFERENCE_FILE: Final = ROOT / "docs" / "configuration.md"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-_SECRETS: Final = "^private-llm:(admin-password|webui-secret-key|ca-key|(engine-)?key-[a-z][a-z0-9-]*)$"
+_SECRETS: Final = (
+    "^private-llm:(admin-password|webui-secret-key|ca-key|tls-key|((engine-|previous-)?key|basic)-[a-z][a-z0-9-]*)$"
+)
 
 
 def stack_schema() -> dict[str, Any]:
@@ -44,8 +46,16 @@ def stack_schema() -> dict[str, Any]:
                         "description": "The root certificate, in PEM. Written by `make up`.",
                         "type": "string",
                     },
+                    "private-llm:tls-certificate": {
+                        "description": "With tls.mode `certificate`: it and its chain, in PEM.",
+                        "type": "string",
+                    },
                 },
                 "patternProperties": {
+                    "^private-llm:overlap-[a-z][a-z0-9-]*$": {
+                        "description": "Until when a consumer's previous key works. Written by `make key`.",
+                        "type": "string",
+                    },
                     _SECRETS: {
                         "description": "A secret, set by `make up` or by `pulumi config set --secret`.",
                         "type": "object",

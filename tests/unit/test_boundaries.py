@@ -22,7 +22,8 @@ ARROWS: Final = {
         # which images a configuration needs
         "stack.parts",
         # the model, and what reads a stack file into it without Pulumi
-        "stack.config.model", "stack.config.access", "stack.config.explain", "stack.config.units",
+        "stack.config.model", "stack.config.access", "stack.config.gateway", "stack.config.resources",
+        "stack.config.explain", "stack.config.units",
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),

@@ -164,7 +164,6 @@ def test_a_bad_duration_or_size_gets_the_nearest_spelling(path: str, value: str,
     [
         ("gateway.httpsPort", 0),
         ("gateway.httpsPort", 65536),
-        ("gateway.address", "0.0.0.0"),
         ("gateway.address", "localhost"),
         ("gateway.hostnames", ["Bad_Host"]),
         ("gateway.hostnames", []),
@@ -199,11 +198,38 @@ def test_a_value_out_of_form_or_range_is_refused_at_its_path(path: str, value: o
     assert not JARGON.search(str(error)), str(error)
 
 
+PUBLIC = {"gateway.exposure": "public", "gateway.tls": {"mode": "certificate"}, "gateway.address": "0.0.0.0"}
+
+
+def test_what_is_public_and_guarded_is_taken() -> None:
+    platform = copy.deepcopy(GOOD)
+    for path, value in {**PUBLIC, "consumers.0.requestsPerMinute": 60}.items():
+        put(platform, path, value)
+    assert parse_platform(platform, FILE).gateway.exposure == "public"
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "says"),
     [
         ({"gateway.httpPort": 8443}, "gateway.httpPort", "must differ"),
         ({"gateway.maxBody": "65MiB"}, "gateway.maxBody", "a quarter of resources.memory (256MiB)"),
+        ({"gateway.exposure": "public"}, "gateway.tls.mode", "certificate that browsers know"),
+        ({"gateway.address": "8.8.8.8"}, "gateway.address", "exposure: public"),
+        ({"gateway.address": "0.0.0.0"}, "gateway.address", "exposure: public"),
+        ({"gateway.tls": {"email": "me@example.org"}}, "gateway.tls.email", "only with mode: acme"),
+        ({"gateway.tls": {"mode": "acme"}}, "gateway.httpPort", "port 80 or 443"),
+        ({"gateway.tls": {"mode": "acme"}}, "gateway.hostnames[0]", "no ACME authority vouches"),
+        (
+            {"gateway.tls": {"mode": "acme"}, "gateway.hostnames": ["llm.home.arpa"]},
+            "gateway.hostnames[0]",
+            "no authority of the internet",
+        ),
+        ({**PUBLIC, "gateway.limits": {"ban": "2h"}}, "gateway.limits.longestBan", "shorter than ban (2h)"),
+        ({**PUBLIC, "chat.signUp": True}, "chat.signUp", "set signUp: false"),
+        (PUBLIC, "consumers[0]", "an end or a limit of its own"),
+        ({"gateway.chatHostnames": ["localhost"]}, "gateway.chatHostnames", "a name leads to one place"),
+        ({"gateway.admin": "local", "gateway.adminPort": 8443}, "gateway.adminPort", "must differ"),
+        ({"gateway.admin": "local", "observability.enabled": False}, "gateway.admin", "nothing to show"),
         ({"models.1.aliases": ["default:latest"]}, "models", "more than once"),
         ({"engine.kvCache": "q8_0"}, "engine.kvCache", "flashAttention: true"),
         ({"engine.gpus": ["0"]}, "engine.gpus", "accelerator is cpu"),

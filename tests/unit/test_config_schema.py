@@ -68,6 +68,10 @@ def test_there_is_a_stack_file_to_check() -> None:
         ({"private-llm:engine-key-big-box": "in clear text"}, False),
         ({"private-llm:admin-password": {"secure": "v1:abc"}}, True),
         ({"private-llm:ca-certificate": "-----BEGIN CERTIFICATE-----"}, True),
+        ({"private-llm:tls-certificate": "-----BEGIN CERTIFICATE-----"}, True),
+        ({"private-llm:tls-key": "in clear text"}, False),
+        ({"private-llm:previous-key-ann": {"secure": "v1:abc"}, "private-llm:basic-ann": {"secure": "v1:abc"}}, True),
+        ({"private-llm:overlap-ann": "2027-01-31T00:00:00Z"}, True),
         ({"pulumi:disable-default-providers": ["docker"]}, True),
         ({"private-llm:admin-password": "in clear text"}, False),
         ({"private-llm:key-default": "in clear text"}, False),
@@ -118,6 +122,7 @@ VALUES = [
     [],
     ["0"],
     ["localhost"],
+    ["llm.example.org"],
     ["default"],
     ["chat"],
     ["*"],
@@ -166,6 +171,7 @@ MODEL_ONLY = (
     "needed with accelerator amd",
     "only with mode",
     "give either",
+    "vouches for it",
 )
 
 

@@ -33,6 +33,9 @@ def texts() -> str:
                     found.append("".join(parts))
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.append(node.value)
+    for file in sorted((ROOT / "images" / "gateway").rglob("*.go")):
+        if not file.name.endswith("_test.go"):
+            found += re.findall(r'"((?:[^"\\\n]|\\.)*)"', file.read_text())
     return "\n".join(found)
 
 
