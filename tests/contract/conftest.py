@@ -22,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--url", help="a deployed platform, for example https://llm.example.org; its key is read from KEY")
     group.addoption("--ca", help="the certificate that it is trusted by, if the system does not know it")
     group.addoption("--wrong-passwords", action="store_true", help="with --url: try wrong keys there too")
+    group.addoption("--slow", action="store_true", help="also the checks that wait for a minute and more")
     group.addoption("--record-good", metavar="FOLDER", help="store what the real clients send, without keys")
 
 
@@ -32,11 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what must not be done to a platform that others use."""
+    if not config.getoption("--slow", None):
+        _leave_out(config, items, [item for item in items if item.get_closest_marker("slow")])
     if not config.getoption("--url", None):
         return
     harmful = [item for item in items if not _harmless(item, wrong=config.getoption("--wrong-passwords"))]
-    config.hook.pytest_deselected(items=harmful)
-    items[:] = [item for item in items if item not in harmful]
+    _leave_out(config, items, harmful)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], some: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=some)
+    items[:] = [item for item in items if item not in some]
 
 
 def _harmless(item: pytest.Item, *, wrong: bool) -> bool:
@@ -54,9 +61,8 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture
 def world(_world: World) -> World:
     """Our own gateway, and what was seen behind it since this test began."""
-    _world.engine.asked.clear()
-    _world.chat.asked.clear()
-    _world.engine.go_on.set()
+    _world.engine.reset()
+    _world.chat.reset()
     return _world
 
 

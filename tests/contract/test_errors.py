@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from stack.gateway import routes
+from stack.gateway import api_routes
 from tests.contract.expect import refused
-from tests.contract.target import NO_MODEL, Client, read_answer
+from tests.contract.target import NO_MODEL, Client
 from tests.contract.world import HELLO, World, parsed, started
 
 CHAT: Final = "/v1/chat/completions"
@@ -175,9 +175,10 @@ class TestSizes:
         assert len(world.asked) == 1
 
 
+@pytest.mark.own
 class TestTheEngine:
     def test_one_that_is_gone(self, tmp_path: Path) -> None:
-        with started(tmp_path, engine="127.0.0.1:1", chat="127.0.0.1:1") as alone:
+        with started(tmp_path, nobody=True) as alone:
             client = alone.client()
             refused(client.ask(CHAT, "POST", json=HELLO), 502, "engine_unreachable")
             refused(client.ask("/ollama/api/chat", "POST", json=HELLO), 502, "engine_unreachable")
@@ -188,18 +189,8 @@ class TestTheEngine:
             assert client.ask("/v1/models").status_code == 200
 
     def test_one_that_never_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(routes, "FIRST_BYTE", "1s")
+        monkeypatch.setattr(api_routes, "FIRST_BYTE", "1s")
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"127.0.0.1:{silent.getsockname()[1]}"
             with started(tmp_path, parsed(), engine=address, chat=address) as alone:
                 refused(alone.client().ask(CHAT, "POST", json=HELLO), 504, "engine_timeout")
-
-
-class TestSlowRequests:
-    """Whoever sends at a crawl is cut off; nobody has to wait for them."""
-
-    def test_headers_end_in_ten_seconds(self, world: World) -> None:
-        with world.client().connected() as slow:
-            slow.sendall(b"GET /v1/models HTTP/1.1\r\nHost: ")
-            slow.settimeout(15)
-            assert read_answer(slow).status in (0, 408)

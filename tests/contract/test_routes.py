@@ -75,7 +75,7 @@ class TestWhatIsThere:
         model = "embedding" if "embed" in path else "default"
         answer = world.client().ask(path, "POST", json=HELLO | {"model": model, "input": "x", "stream": False})
         assert answer.status_code == 200
-        assert [asked.path for asked in world.asked] == [path.removeprefix("/ollama")]
+        assert [asked.target for asked in world.asked] == [path.removeprefix("/ollama")]
 
     @pytest.mark.parametrize("path", POSTS)
     def test_inference(self, world: World, path: str) -> None:
@@ -83,7 +83,7 @@ class TestWhatIsThere:
         answer = world.client().ask(path, "POST", json=HELLO | {"model": model, "input": "x"})
         assert answer.status_code == 200
         hardened(answer)
-        assert [asked.path for asked in world.asked] == [path]
+        assert [asked.target for asked in world.asked] == [path]
 
     @pytest.mark.parametrize("path", ["/", "/auth", "/c/some-chat", "/_app/version.json", "/static/favicon.png"])
     def test_pages_of_the_chat_can_be_read_and_not_written(self, world: World, path: str) -> None:

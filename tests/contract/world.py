@@ -16,13 +16,15 @@ import yaml
 from stack.config.explain import parse_platform
 from stack.config.model import Platform
 from tests.contract.target import Client
-from tests.support.fakes import Asked, Fake, fake_chat, fake_engine
+from tests.support.engine import Engine, Seen, engine, web_application
 from tests.support.gateway import Running, running
 from tests.support.samples import SAMPLES
 
 PLATFORM: Final = Path(__file__).with_name("platform.yaml")
 PARTS: Final = SAMPLES["dev"].parts
 HELLO: Final = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
+NOWHERE: Final = "127.0.0.1:1"
+OWN_QUESTIONS: Final = {("GET", "/api/tags"), ("GET", "/api/ps"), ("GET", "/api/version"), ("GET", "/v1/models")}
 T = TypeVar("T")
 
 
@@ -44,8 +46,8 @@ class World:
 
     gateway: Running
     platform: Platform
-    engine: Fake
-    chat: Fake
+    engine: Engine
+    chat: Engine
     _addresses: Iterator[int] = field(default_factory=lambda: count(2))
 
     def client(self, consumer: str = "default") -> Client:
@@ -64,9 +66,12 @@ class World:
         return {consumer.name: key_of(consumer.name) for consumer in self.platform.consumers}
 
     @property
-    def asked(self) -> list[Asked]:
-        """What reached an engine's work or the chat, in this test (questions about health are nobody's)."""
-        return [*(a for a in self.engine.asked if a.path not in {"/api/tags", "/v1/models"}), *self.chat.asked]
+    def asked(self) -> list[Seen]:
+        """What reached the engine or the chat in this test; the gateway's own questions for models left out."""
+        return [
+            *(one for one in self.engine.seen() if (one.method, one.target) not in OWN_QUESTIONS),
+            *self.chat.seen(),
+        ]
 
     def metrics(self) -> str:
         """What Prometheus reads."""
@@ -74,16 +79,14 @@ class World:
 
 
 @contextmanager
-def started(folder: Path, platform: Platform | None = None, *, engine: str = "", chat: str = "") -> Iterator[World]:
-    """The gateway on fakes of its own; `engine`, `chat`: other addresses to use in their place."""
+def started(folder: Path, platform: Platform | None = None, *, nobody: bool = False, **more: Any) -> Iterator[World]:
+    """The gateway on fakes of its own; `nobody`: nothing listens behind it. `more`: as `running` takes it."""
     platform = platform or parsed()
     keys = {consumer.name: key_of(consumer.name) for consumer in platform.consumers}
-    with (
-        fake_engine([model.name for model in platform.models]) as fake,
-        fake_chat() as pages,
-        running(platform, PARTS, keys, folder, engine=engine or fake.address, chat=chat or pages.address) as gateway,
-    ):
-        yield World(gateway, platform, fake, pages)
+    with engine([model.name for model in platform.models]) as fake, web_application() as pages:
+        behind = {"engine": NOWHERE, "chat": NOWHERE} if nobody else {"engine": fake.address, "chat": pages.address}
+        with running(platform, PARTS, keys, folder, **(behind | more)) as gateway:
+            yield World(gateway, platform, fake, pages)
 
 
 def eventually(look: Callable[[], T], wanted: Callable[[T], bool], seconds: float = 5) -> T:

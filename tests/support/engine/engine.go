@@ -179,6 +179,11 @@ func (x *exchange) page() {
 		x.socket()
 		return
 	}
+	// A scenario for an address stands where one for a model does.
+	if s := x.play.get(x.r.URL.Path); s.Fault == "status" {
+		x.json(s.Status, object{"detail": http.StatusText(s.Status)})
+		return
+	}
 	x.json(http.StatusOK, object{"page": x.r.RequestURI}, [2]string{"Set-Cookie", "token=t; Path=/; HttpOnly"})
 }
 
