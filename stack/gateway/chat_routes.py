@@ -1,21 +1,18 @@
-"""Which of the chat UI's own routes may be reached. Pure.
-
-An allow-list, since Open WebUI answers 200 to any unknown path.
-"""
+"""Routes of the chat UI: what its table allows, for its own pages, counted by address. Pure."""
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from stack.config import gateway as model
 from stack.config.units import mebibytes
-from stack.gateway import caddy, headers, limits
+from stack.gateway import caddy, chat_table, headers, limits
 from stack.gateway.addresses import origins
 from stack.gateway.answers import error, not_allowed, route
 from stack.gateway.caddy import Match, Route
 
 READ: Final = ["GET", "HEAD"]
-ALL_METHODS: Final = [*READ, "POST", "PUT", "PATCH", "DELETE"]
 
 # What the browser may load for the chat's pages: from the gateway itself, and nothing frames them. Their scripts and
 # styles stand in the pages in part, they draw into blobs, and run WebAssembly (speech, Python in the browser).
@@ -25,108 +22,6 @@ CSP: Final = (
     "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; frame-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-
-# Files of the single-page application, the same for everybody: a cold page load takes hundreds of them, so they are not
-# counted.
-STATIC: Final = [
-    "/_app/*",
-    "/static/*",
-    "/assets/*",
-    "/favicon.png",
-    "/favicon.ico",
-    "/manifest.json",
-    "/opensearch.xml",
-    "/wasm/*",
-    "/pyodide/*",
-    "/themes/*",
-    "/audio/*",
-    "/sw.js",
-    "/service-worker.js",
-]
-
-# Pages of the single-page application.
-PAGES: Final = [
-    "/",
-    "/auth",
-    "/c/*",
-    "/s/*",
-    "/home",
-    "/home/*",
-    "/channels/*",
-    "/folders/*",
-    "/notes",
-    "/notes/*",
-    "/workspace",
-    "/workspace/*",
-    "/playground",
-    "/playground/*",
-    "/admin",
-    "/admin/*",
-    "/error",
-    "/watch",
-    "/cache/*",
-]
-
-# Data of the application. Not among them, on purpose: functions, pipelines, tools and skills (they run code on the
-# server), scim, the proxies to engines (/ollama, /openai), /docs and /openapi.json.
-DATA: Final = [
-    "/api/config",
-    "/api/version",
-    "/api/version/updates",
-    "/api/changelog",
-    "/api/usage",
-    "/api/models",
-    "/api/models/base",
-    "/api/chat/completions",
-    "/api/chat/completed",
-    "/api/chat/actions/*",
-    "/api/tasks",
-    "/api/tasks/*",
-    "/api/v1/auths/*",
-    "/api/v1/users/*",
-    "/api/v1/users",
-    "/api/v1/chats/*",
-    "/api/v1/chats",
-    "/api/v1/channels/*",
-    "/api/v1/notes/*",
-    "/api/v1/models/*",
-    "/api/v1/models",
-    "/api/v1/knowledge/*",
-    "/api/v1/prompts/*",
-    "/api/v1/memories/*",
-    "/api/v1/folders/*",
-    "/api/v1/groups/*",
-    "/api/v1/files/*",
-    "/api/v1/files",
-    "/api/v1/retrieval/*",
-    "/api/v1/tasks/*",
-    "/api/v1/configs/*",
-    "/api/v1/evaluations/*",
-    "/api/v1/utils/*",
-    "/api/v1/analytics/*",
-    "/api/v1/audio/config",
-    "/api/v1/images/config",
-]
-
-# Lists that its pages ask for at every start. Reading them is harmless and refusing shows as errors; making or changing
-# what is in them would run code on the server, and stays refused.
-LISTS: Final = [
-    *(f"/api/v1/{kind}/{end}" for kind in ("tools", "functions", "skills") for end in ("", "list")),
-    "/api/v1/terminals/",
-    "/api/events",
-    "/api/events/webhooks",
-]
-
-# Where a password is tried, or an account made.
-SIGN_IN: Final = [
-    "/api/v1/auths/signin",
-    "/api/v1/auths/signup",
-    "/api/v1/auths/ldap",
-    "/api/v1/auths/update/password",
-]
-
-SOCKET: Final = "/ws/*"
-
 
 # Where API clients put keys: the chat UI knows its own cookie and sign-in token only.
 KEY_HEADERS: Final = ["X-Api-Key", "Api-Key", "*-Api-Key", "*-Auth-Token", "*-Access-Token", "Proxy-Authorization"]
@@ -138,20 +33,43 @@ def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Ro
     A key of the gateway is refused here. `own_keys`: the chat UI has API keys itself, which look the same.
     """
     refused = error(401, "wrong_credential", "API keys are for /v1. The chat has a sign-in of its own.")
-    everything = [SOCKET, *STATIC, *PAGES, *LISTS, *DATA]
+    data = chat_table.data()
+    static, pages = list(chat_table.STATIC), list(chat_table.PAGES)
+    everything = [
+        chat_table.SOCKET,
+        *static,
+        *pages,
+        *chat_table.BLANK,
+        *(path for paths in data.values() for path in paths),
+    ]
     keys = ["Basic *"] if own_keys else ["Basic *", "Bearer sk-*"]
     body = caddy.RequestBody(max_size=mebibytes(settings.max_upload) * 1024 * 1024)
     limit = limits.pages(settings.limits)
-    pages: tuple[caddy.Headers, caddy.ReverseProxy] = (headers.policy(CSP), _proxy(upstream))
+    answer: tuple[caddy.Headers, caddy.ReverseProxy] = (headers.policy(CSP), _proxy(upstream))
     return [
         route(Match(llm_path=everything, header={"Authorization": keys}), refused),
         *_socket(settings, upstream, limit),
-        route(Match(method=READ, llm_path=STATIC), *pages),
-        route(Match(method=READ, llm_path=[*PAGES, *LISTS]), limit, *pages),
-        route(Match(method=["POST"], llm_path=SIGN_IN), limits.sign_in(settings.limits), body, *pages),
-        route(Match(method=ALL_METHODS, llm_path=DATA), limit, body, *pages),
-        route(Match(llm_path=[*STATIC, *PAGES, *LISTS]), *not_allowed(READ)),
-        route(Match(llm_path=DATA), *not_allowed(ALL_METHODS)),
+        route(Match(method=READ, llm_path=static), *answer),
+        route(Match(method=READ, llm_path=pages), limit, *answer),
+        route(
+            Match(method=["POST"], llm_path=list(chat_table.SIGN_IN)), limits.sign_in(settings.limits), body, *answer
+        ),
+        *(route(Match(method=list(methods), llm_path=paths), limit, body, *answer) for methods, paths in data.items()),
+        route(Match(llm_path=[*static, *pages, *chat_table.BLANK]), *not_allowed(READ)),
+        *(route(Match(llm_path=paths), *not_allowed(list(methods))) for methods, paths in data.items()),
+    ]
+
+
+def blank(settings: model.Gateway) -> list[Route]:
+    """What the gateway answers itself to the chat's pages; before the API, as it has some of these paths."""
+    limit = limits.pages(settings.limits)
+    return [
+        route(
+            Match(method=READ, llm_path=[path]),
+            limit,
+            caddy.Static(status_code="200", headers={"Content-Type": ["application/json"]}, body=json.dumps(content)),
+        )
+        for path, content in chat_table.BLANK.items()
     ]
 
 
@@ -162,20 +80,22 @@ def _socket(settings: model.Gateway, upstream: str, limit: caddy.Limit) -> list[
     # Where sockets are shut off, its pages ask again and again instead; a GET of their own then names no origin.
     polls: dict[str, list[str] | None] = {"Upgrade": None}
     return [
-        route(Match(method=["GET"], llm_path=[SOCKET], header=upgrade), limit, _proxy(upstream, upgrade=True)),
+        route(
+            Match(method=["GET"], llm_path=[chat_table.SOCKET], header=upgrade), limit, _proxy(upstream, upgrade=True)
+        ),
         Route(
             match=[
-                Match(method=["GET", "POST"], llm_path=[SOCKET], header={**polls, **ours}),
-                Match(method=["GET"], llm_path=[SOCKET], header={**polls, "Origin": None}),
+                Match(method=["GET", "POST"], llm_path=[chat_table.SOCKET], header={**polls, **ours}),
+                Match(method=["GET"], llm_path=[chat_table.SOCKET], header={**polls, "Origin": None}),
             ],
             handle=[limit, _proxy(upstream)],
             terminal=True,
         ),
         route(
-            Match(method=["GET", "POST"], llm_path=[SOCKET]),
+            Match(method=["GET", "POST"], llm_path=[chat_table.SOCKET]),
             error(403, "origin_not_allowed", "Only the chat's own pages may open its socket."),
         ),
-        route(Match(llm_path=[SOCKET]), *not_allowed(["GET", "POST"])),
+        route(Match(llm_path=[chat_table.SOCKET]), *not_allowed(["GET", "POST"])),
     ]
 
 

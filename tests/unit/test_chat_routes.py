@@ -9,6 +9,7 @@ import pytest
 
 from stack.config.gateway import Gateway
 from stack.gateway import chat_routes
+from tests.support.patterns import among
 
 RENDERED: list[dict[str, Any]] = json.loads(
     json.dumps(
@@ -29,7 +30,7 @@ def opened(method: str, path: str, **headers: str) -> bool:
 def _matches(match: dict[str, Any], method: str, path: str, headers: dict[str, str]) -> bool:
     if method not in match["method"]:
         return False
-    if not any(path == p or (p.endswith("/*") and path.startswith(p[:-1])) for p in match["llm_path"]):
+    if not among(match["llm_path"], path):
         return False
     return all(
         headers.get(name) is None if wanted is None else headers.get(name) in wanted
@@ -57,7 +58,7 @@ def test_keys_of_the_gateway_are_refused_unless_the_chat_has_such_itself(own_key
     assert (first.handle[0].handler, first.match[0].header) == ("llm_error", {"Authorization": refused})
 
 
-@pytest.mark.parametrize("method", chat_routes.ALL_METHODS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -78,6 +79,20 @@ def test_what_runs_code_or_goes_round_the_gateway_is_closed(method: str, path: s
 def test_lists_and_pages_can_only_be_read(method: str, path: str) -> None:
     assert opened("GET", path)
     assert not opened(method, path)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chats/x/y/z", "/api/v1/chats//pin", "/api/v1/chats/x/", "/API/v1/chats/x"])
+def test_a_parameter_is_one_segment(path: str) -> None:
+    assert opened("GET", "/api/v1/chats/x")
+    assert not opened("GET", path)
+
+
+def test_what_the_pages_ask_for_and_is_not_set_there_is_answered_here() -> None:
+    answers = {route.match[0].llm_path[0]: route.handle for route in chat_routes.blank(Gateway()) if route.match}
+    assert "/openai/config" in answers
+    for path, (limit, answer) in answers.items():
+        assert (limit.handler, answer.handler) == ("llm_limit", "static_response")
+        assert not opened("GET", path)
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "OPTIONS", "PROPFIND"])

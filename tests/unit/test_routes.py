@@ -9,7 +9,7 @@ import pytest
 
 from stack.config.gateway import Cors, Exposure, Gateway, Limits, Rate, Tls, TlsMode
 from stack.config.model import Model, Role
-from stack.gateway import caddy, chat_routes, headers, routes
+from stack.gateway import caddy, chat_routes, chat_table, headers, routes
 from stack.gateway.addresses import api_names, chat_names, names, origin, origins
 from stack.parts import served
 from tests.support.samples import SAMPLES
@@ -388,9 +388,9 @@ class TestLimits:
             path: [h["zone"] for h in r["handle"] if h["handler"] == "llm_limit"]
             for r in reversed(doors) for m in r["match"] for path in m["llm_path"]
         }  # fmt: skip
-        assert {path for path, limits in zones.items() if not limits} == set(chat_routes.STATIC)
-        assert zones["/"] == zones["/api/v1/auths/*"] == zones["/ws/*"] == ["chat"]
-        assert {zones[path][0] for path in chat_routes.SIGN_IN} == {"sign_in"}
+        assert {path for path, limits in zones.items() if not limits} == set(chat_table.STATIC)
+        assert zones["/"] == zones["/api/v1/auths/"] == zones["/ws/*"] == ["chat"]
+        assert {zones[path][0] for path in chat_table.SIGN_IN} == {"sign_in"}
 
     def test_attempts_to_sign_in_are_counted_and_failures_banned(self) -> None:
         signing = [h for h in handlers(rendered()) if h.get("zone") == "sign_in"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,20 +66,3 @@ def read(platform: Platform) -> Table:
 def plain(path: str) -> str:
     """`{name:path}` is `{name}`: the gateway takes one segment there, whatever Open WebUI would take."""
     return re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Whether a path, or a template, is among those of a pattern: `{name}` one segment, `/*` at the end the rest."""
-    if pattern.endswith("/*"):
-        below = pattern.removesuffix("*").split("/")[:-1]
-        return len(path.split("/")) > len(below) and matches("/".join(below), "/".join(path.split("/")[: len(below)]))
-    ours, theirs = pattern.split("/"), path.split("/")
-    return len(ours) == len(theirs) and all(
-        one == other or (re.fullmatch(r"\{\w+\}", one) is not None and other != "")
-        for one, other in zip(ours, theirs, strict=True)
-    )
-
-
-def among(patterns: Iterable[str], path: str) -> bool:
-    """Whether any of the patterns has the path."""
-    return any(matches(pattern, path) for pattern in patterns)
