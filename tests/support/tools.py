@@ -44,6 +44,19 @@ def promtool() -> Path:
     return program("promtool", "install Prometheus (Debian: apt-get install prometheus)")
 
 
+@cache
+def chromium() -> tuple[Path, Path]:
+    """A browser, and `certutil`, which tells it whom to trust. As root on Debian they are installed when missing."""
+    names = {"chromium": "chromium", "certutil": "libnss3-tools"}
+    absent = [package for name, package in names.items() if not shutil.which(name)]
+    if absent and os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "--yes", "--no-install-recommends", *absent]):
+            subprocess.run(["apt-get", "-qq", *words], capture_output=True, timeout=600, check=False, env=environment)
+    found = [program(name, f"install it (Debian: apt-get install {package})") for name, package in names.items()]
+    return found[0], found[1]
+
+
 def _out_of_debian(package: str, file: str, kept: Path) -> bool:
     """Puts one file of a Debian package into the cache; False where there is no such package."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
