@@ -1,9 +1,9 @@
-"""The models as the engine has them, beside what the state says: a volume can be emptied by hand."""
+"""The models as the engines have them, beside what the state says: a volume can be emptied by hand."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ops import volumes
@@ -33,15 +33,16 @@ def tagged(name: str) -> str:
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
 
 
-def listed(docker: DockerCli, engine: str) -> set[str] | None:
-    """The names that the engine lists; None when it does not run (or does not answer)."""
-    try:
-        done = docker.attempt(["exec", engine, "ollama", "list"], limit=LIMIT)
-    except DockerError:
-        return None
-    if done.code:
-        return None
-    return {tagged(line.split()[0]) for line in done.out.splitlines()[1:] if line.strip()}
+def listed(docker: DockerCli, engines: Iterable[str]) -> set[str] | None:
+    """The names that the engines list: those of the first that answers, since they share them; None when none does."""
+    for engine in engines:
+        try:
+            done = docker.attempt(["exec", engine, "ollama", "list"], limit=LIMIT)
+        except DockerError:
+            continue
+        if not done.code:
+            return {tagged(line.split()[0]) for line in done.out.splitlines()[1:] if line.strip()}
+    return None
 
 
 def table(docker: DockerCli, deployment: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -49,7 +50,7 @@ def table(docker: DockerCli, deployment: Mapping[str, Any]) -> list[tuple[str, s
     model_set = outputs(deployment).get(MODEL_SET) or {}
     digests = pulled(deployment)
     names = dict.fromkeys([*(model_set.get("models") or ()), *digests])
-    there = listed(docker, str(model_set["engine"])) if model_set.get("engine") else None
+    there = listed(docker, model_set.get("engines") or ())
     return [
         (name, ABSENT if there is not None and tagged(name) not in there else digests.get(tagged(name), ""))
         for name in names
@@ -57,13 +58,14 @@ def table(docker: DockerCli, deployment: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def replacements(pulumi: Pulumi, deployment: Mapping[str, Any], say: Say) -> list[str]:
-    """`--replace` for the models' pull when the engine lacks one of them, or their volume is gone. Raises OpsError."""
+    """`--replace` for the models' pull when the engines lack one of them, or their volume is gone. Raises OpsError."""
     model_set = outputs(deployment).get(MODEL_SET) or {}
-    urn, engine = model_set.get("urn"), str(model_set.get("engine"))
+    urn = model_set.get("urn")
     if not urn or urn not in {resource.get("urn") for resource in deployment.get("resources") or ()}:
         return []
-    there = listed(pulumi.tools.docker, engine)
-    if f"{engine}-models" not in volumes.there(pulumi):
+    there = listed(pulumi.tools.docker, model_set.get("engines") or ())
+    volume = model_set.get("volume")
+    if volume and volume not in volumes.there(pulumi):
         say("models: their volume is gone; pulling them again")
     elif there is not None and (gone := [name for name in model_set.get("models") or () if tagged(name) not in there]):
         say(f"models: {', '.join(gone)} not in the engine any more; pulling again")

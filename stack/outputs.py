@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-ENDPOINTS: Final = "endpoints"  # {chat, api, health}: URLs
+ENDPOINTS: Final = "endpoints"  # {chat, api, health}, and {grafana, prometheus} of the admin listener: URLs
 CA_CERTIFICATE: Final = "caCertificate"  # PEM, for clients to trust
 SERVICES: Final = "services"  # [{name, container, image}]
 CONFIG_FILES: Final = "configFiles"  # [{container, path, sha256, urns}]: for the drift check of `make up`
@@ -12,7 +12,7 @@ MODELS: Final = "models"  # [{id, aliases, role, note}]
 VERSIONS: Final = "versions"  # {part: reference}
 HOSTS: Final = "hosts"  # [{name, source}]
 LEFT_OUT: Final = "leftOut"  # [{name, why}]
-MODEL_SET: Final = "modelSet"  # {urn, engine, models}: what the engine must have, and what to replace when it has not
+MODEL_SET: Final = "modelSet"  # {urn, engines, volume, models}: what each must list; replace `urn` when not; or {}
 NEXT_STEPS: Final = "nextSteps"  # [text]
 
 

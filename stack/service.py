@@ -49,6 +49,8 @@ class ServiceArgs:
     env: Mapping[str, Input[str]] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     """Path in the container -> kind of the data volume."""
+    reads: Mapping[str, docker.Volume] = field(default_factory=dict)
+    """Path in the container -> another service's data volume, which this one cannot change."""
     files: Sequence[ConfigFile | SecretFile] = ()
     tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "size=64m,mode=1777"})
     publish: Sequence[Publish] = ()
@@ -74,8 +76,8 @@ class Service(ComponentResource):
         self.name, self.host, self.args = name, host, args
         self.volumes = {path: data_volume(host, name, kind, self) for path, kind in args.data.items()}
         seeds = [self._seed(file) for file in args.files]
-        owner = self._own(self.volumes) if self.volumes else None
-        waits: list[Resource] = [*needs, *(seed for _, seed in seeds), *([owner] if owner else [])]
+        self.owner = self._own(self.volumes) if self.volumes else None
+        waits: list[Resource] = [*needs, *(seed for _, seed in seeds), *([self.owner] if self.owner else [])]
         self.container = self._container([volume for volume, _ in seeds], waits)
         # The hashes may be read: what is secret in these files is random, and a hash of it opens nothing.
         self.config_files = [
@@ -170,9 +172,11 @@ class Service(ComponentResource):
         mounts = [
             docker.ContainerVolumeArgs(container_path=path, volume_name=volume.name)
             for path, volume in self.volumes.items()
-        ] + [
-            docker.ContainerVolumeArgs(container_path=file.folder, volume_name=volume.name, read_only=True)
-            for file, volume in zip(args.files, seeds, strict=True)
+        ]
+        read = [*args.reads.items(), *((file.folder, seed) for file, seed in zip(args.files, seeds, strict=True))]
+        mounts += [
+            docker.ContainerVolumeArgs(container_path=path, volume_name=volume.name, read_only=True)
+            for path, volume in read
         ]
         return docker.Container(
             f"{self.name}-container",

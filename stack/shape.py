@@ -44,11 +44,12 @@ NO_GPUS: Final = Gpus()
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Where Prometheus reads a service, or why it cannot."""
+    """Where Prometheus reads a service, or why it cannot; `through` is who hands on what it cannot reach itself."""
 
     port: int = 0
     path: str = "/metrics"
     none_because: str = ""
+    through: Endpoint | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ IMAGES: Final = {
     "ollama-rocm": "docker.io/ollama/ollama:0.35.0-rocm",  # the same release, for AMD cards
     "open-webui": "ghcr.io/open-webui/open-webui:v0.12.4",  # https://github.com/open-webui/open-webui/releases
     "chroma": "docker.io/chromadb/chroma:1.5.9",  # the client in Open WebUI 0.12.4 is pinned to this version
+    "service-base": "docker.io/library/python:3.11-slim-bookworm",  # https://hub.docker.com/_/python
     "prometheus": "docker.io/prom/prometheus:v3.5.0",  # https://github.com/prometheus/prometheus/releases (long-term)
     "node-exporter": "docker.io/prom/node-exporter:v1.9.1",  # https://github.com/prometheus/node_exporter/releases
     "gpu-exporter": "docker.io/utkuozdemir/nvidia_gpu_exporter:1.4.0",  # https://github.com/utkuozdemir/nvidia_gpu_exporter

@@ -17,7 +17,7 @@ from typing import Any
 from offline import registry
 from offline.errors import OfflineError
 from offline.gomod import Say, locked, scratch
-from offline.images import debian, gateway, layers, ollama, packaged, python, recipes
+from offline.images import debian, gateway, layers, ollama, packaged, python, recipes, service_base
 from offline.images.job import Job
 from offline.images.layers import Layer
 from offline.images.recipes import RECIPES, Recipe
@@ -61,6 +61,7 @@ def gateway_imports() -> str:
 PARTS: dict[str, Part] = {
     "base": Part(debian.base),
     "python": Part(python.interpreter),
+    "service-base": Part(service_base.fill, service_base.LOCK),
     "ollama": Part(ollama.fill, alone=True),
     "gateway-builder": Part(
         gateway.fill,

@@ -67,6 +67,17 @@ RECIPES: tuple[Recipe, ...] = (
         published=False,
     ),
     Recipe(
+        name="service-base",
+        version="3.11",
+        stands_for=IMAGES["service-base"],
+        minutes=0.3,
+        parent="python",
+        env={"PATH": PATH, "PYTHONDONTWRITEBYTECODE": "1"},
+        cmd=("python3",),
+        health=("python3", "-c", "import fastapi, openai, uvicorn"),
+        missing="pip; it has the packages of examples/fastapi and no others",
+    ),
+    Recipe(
         name="ollama",
         version="0.17.4",
         stands_for=IMAGES["ollama"],

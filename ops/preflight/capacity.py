@@ -9,6 +9,7 @@ from ops.preflight.finding import Context, Finding, Level
 from stack.config.model import Accelerator, Platform
 from stack.config.resources import Resources
 from stack.config.units import mebibytes
+from stack.parts import measures_gpus
 
 MIB: Final = 1024**2
 
@@ -16,16 +17,20 @@ MIB: Final = 1024**2
 def limits(platform: Platform) -> Iterator[tuple[str, str, Resources]]:
     """(service, configuration key, limits) of every service of this configuration."""
     yield "gateway", "gateway.resources", platform.gateway.resources
-    yield "engine", "engine.resources", platform.engine.resources
+    if platform.uses_engine:
+        for name in platform.engine.names:
+            yield name, "engine.resources", platform.engine.resources
     if platform.chat.enabled:
         yield "chat", "chat.resources", platform.chat.resources
     if platform.uses_memory:
         yield "memory", "memory.resources", platform.memory.resources
+    for number, service in enumerate(platform.services):
+        yield service.name, f"services[{number}].resources", service.resources
     watch = platform.observability
     if watch.enabled:
         yield "prometheus", "observability.prometheus", watch.prometheus
         yield "node-exporter", "observability.exporters", watch.exporters
-        if platform.engine.accelerator is Accelerator.NVIDIA:
+        if measures_gpus(platform):
             yield "gpu-exporter", "observability.exporters", watch.exporters
         if watch.grafana:
             yield "grafana", "observability.grafanaResources", watch.grafana_resources
@@ -65,14 +70,15 @@ class EngineShare:
     def check(self, context: Context) -> Finding | None:
         """The engine's CPU limit against half of the host's cores, where it computes on them."""
         engine, cores = context.platform.engine, int(context.info.get("NCPU") or 0)
-        if engine.accelerator is not Accelerator.CPU or engine.resources.cpus * 2 >= cores:
+        shared = engine.resources.cpus * engine.instances
+        if not context.platform.uses_engine or engine.accelerator is not Accelerator.CPU or shared * 2 >= cores:
             return None
         return Finding(
             check=self.name,
             level=Level.NOTE,
-            what=f"the engine computes on {engine.resources.cpus:g} of the host's {cores} cores",
+            what=f"the engine computes on {shared:g} of the host's {cores} cores",
             where=f"private-llm:platform.engine.resources.cpus in {context.file}",
-            fix=f"for faster answers raise it, to at most {cores}",
+            fix=f"for faster answers raise it, to at most {cores // engine.instances}",
         )
 
 

@@ -36,7 +36,7 @@ class DiskSpace:
                 where=f"{folder}, where Docker keeps its data",
                 fix="",
             )
-        models = {model.name: sizes.model_gib(model.name) for model in context.platform.models}
+        models = {model.name: sizes.model_gib(model.name) for model in context.platform.models if model.engine is None}
         if context.source == "mirror":
             models = dict.fromkeys(models, sizes.STAND_IN)
         unknown = [name for name, size in models.items() if size is None]

@@ -13,6 +13,11 @@ TOOLKIT: Final = "https://docs.nvidia.com/datacenter/cloud-native/container-tool
 ROCM: Final = "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/"
 
 
+def accelerator(context: Context) -> Accelerator:
+    """What this host's own engine computes on; without one, nothing is asked of the host."""
+    return context.platform.engine.accelerator if context.platform.uses_engine else Accelerator.CPU
+
+
 def _refused(check: str, context: Context, what: str, fix: str) -> Finding:
     return Finding(
         check=check,
@@ -31,7 +36,7 @@ class NvidiaRuntime:
 
     def check(self, context: Context) -> Finding | None:
         """Looks for the runtime, CDI devices, or (on this machine) the toolkit's hook."""
-        if context.platform.engine.accelerator is not Accelerator.NVIDIA or has_nvidia(context.info):
+        if accelerator(context) is not Accelerator.NVIDIA or has_nvidia(context.info):
             return None
         hook = ("usr/bin", "usr/local/bin", "usr/local/nvidia/toolkit")
         if not context.docker.remote and any(
@@ -64,7 +69,7 @@ class NvidiaDevices:
     def check(self, context: Context) -> Finding | None:
         """Asks nvidia-smi for indexes and UUIDs."""
         engine = context.platform.engine
-        if engine.accelerator is not Accelerator.NVIDIA:
+        if accelerator(context) is not Accelerator.NVIDIA:
             return None
         listed = context.host.run("nvidia-smi", "--list-gpus")
         if listed is None or listed.code:
@@ -97,7 +102,7 @@ class AmdDevices:
     def check(self, context: Context) -> Finding | None:
         """Looks for /dev/kfd and one render node per listed GPU."""
         engine = context.platform.engine
-        if engine.accelerator is not Accelerator.AMD:
+        if accelerator(context) is not Accelerator.AMD:
             return None
         absent = [path for path in ("/dev/kfd", "/dev/dri") if not context.host.exists(path)]
         if absent:

@@ -18,6 +18,7 @@ IMAGES: Final = {
     "ollama-rocm": 9.0,
     "open-webui": 5.0,
     "chroma": 0.8,
+    "service-base": 0.2,
     "prometheus": 0.4,
     "node-exporter": 0.1,
     "gpu-exporter": 0.2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ import pulumi
 from stack import parts
 from stack.config.access import CHAT_CONSUMER, Credentials
 from stack.config.explain import ConfigError, parse_platform
+from stack.config.gateway import TlsMode
 from stack.config.model import Platform
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -25,10 +27,14 @@ class Secrets:
     admin_password: pulumi.Output[str]
     webui_secret_key: pulumi.Output[str]
     ca_key: pulumi.Output[str]
+    tls_key: pulumi.Output[str] | None
+    """Of the certificate that was given."""
     keys: dict[str, pulumi.Output[str]]
     """Of the consumers that have one."""
     credentials: dict[str, pulumi.Output[Credentials]]
     """Of every consumer."""
+    engine_keys: dict[str, pulumi.Output[str]]
+    """Of the engines elsewhere that want one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,8 @@ class Environment:
     platform: Platform
     parts: parts.Parts
     ca_certificate: str
+    tls_certificate: str | None
+    """The one that was given, with its chain."""
     secrets: Secrets
     adopt: frozenset[str]
     """Names of volumes that are there though the state does not know them."""
@@ -64,23 +72,46 @@ def load() -> Environment:
     except parts.MissingPart as error:
         raise pulumi.RunError(str(error)) from None
     keys = {consumer.name: config.get_secret(f"key-{consumer.name}") for consumer in platform.consumers}
-    for name in keys.keys() & {"default", CHAT_CONSUMER}:
+    for name in keys.keys() & {"default", CHAT_CONSUMER, *(one.name for one in platform.services if one.api)}:
         keys[name] = config.require_secret(f"key-{name}")
+    for problem in [*_engine_keys(config, platform), *_builds(platform)]:
+        raise pulumi.RunError(problem)
+    given = platform.gateway.tls.mode is TlsMode.CERTIFICATE
     return Environment(
         project=project,
         stack=stack,
         platform=platform,
         parts=lock,
         ca_certificate=config.require("ca-certificate"),
+        tls_certificate=config.require("tls-certificate") if given else None,
         secrets=Secrets(
             admin_password=config.require_secret("admin-password"),
             webui_secret_key=config.require_secret("webui-secret-key"),
             ca_key=config.require_secret("ca-key"),
+            tls_key=config.require_secret("tls-key") if given else None,
             keys={name: key for name, key in keys.items() if key is not None},
+            engine_keys={name: config.require_secret(key) for name, key in platform.engine_keys.items()},
             credentials={consumer.name: _credentials(config, consumer.name) for consumer in platform.consumers},
         ),
         adopt=frozenset(filter(None, os.environ.get("PRIVATE_LLM_ADOPT", "").split(","))),
     )
+
+
+def _engine_keys(config: pulumi.Config, platform: Platform) -> Iterator[str]:
+    """What is missing of the keys that engines elsewhere want."""
+    for name, key in platform.engine_keys.items():
+        if config.get_secret(key) is None:
+            yield (
+                f"upstream `{name}` wants a key, and there is none; `pulumi config set --secret private-llm:{key}` "
+                'asks for it (in a shell prepared by `eval "$(make -s env)"`)'
+            )
+
+
+def _builds(platform: Platform) -> Iterator[str]:
+    """Services that cannot be built."""
+    for service in platform.services:
+        if service.build and not (ROOT / service.build / "Dockerfile").is_file():
+            yield f"service `{service.name}` is built from {service.build}, but there is no {service.build}/Dockerfile"
 
 
 def _credentials(config: pulumi.Config, name: str) -> pulumi.Output[Credentials]:

@@ -350,6 +350,11 @@ class Platform(Strict):
         return self
 
     @property
+    def engine_keys(self) -> dict[str, str]:
+        """Upstream -> the flat secret key of what it wants to be shown."""
+        return {upstream.name: f"engine-key-{upstream.name}" for upstream in self.upstreams if upstream.key}
+
+    @property
     def uses_engine(self) -> bool:
         """Whether the platform's own engine serves any of the models."""
         return any(model.engine is None for model in self.models)

@@ -14,7 +14,7 @@ from stack.config.texts import EnvName, Folder, Image, Name, Path, Port
 # What the platform's own containers, images and consumers are called: a second one of that name would be another's.
 OWN_NAMES: Final = frozenset({
     "base", "chat", "chroma", "default", "gateway", "gateway-builder", "gpu-exporter", "grafana", "model-pull",
-    "node-exporter", "ollama", "ollama-rocm", "open-webui", "prometheus", "python",
+    "node-exporter", "ollama", "ollama-rocm", "open-webui", "prometheus", "service-base",
 })  # fmt: skip
 _OWN_FORMS: Final = re.compile(r"^ollama-[0-9]+$|-(seed|owner|model-pull)$")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from stack.config import gateway as model
+from stack.config.gateway import AdminListener
 from stack.gateway import caddy, headers
 from stack.gateway.addresses import ADMIN, origin
 from stack.gateway.answers import error, not_found, route
-from stack.gateway.api_routes import DIAL, Api
+from stack.gateway.api_routes import Api
 from stack.gateway.caddy import Match, Route
+from stack.gateway.upstreams import DIAL
 
 GRAFANA: Final = "/grafana"
 PROMETHEUS: Final = "/prometheus"
@@ -37,6 +40,15 @@ def render(settings: model.Gateway, api: Api, *, grafana: str | None, prometheus
         *(_pages(PROMETHEUS, prometheus, auth, keep_path=False) if prometheus else []),
         Route(handle=[not_found()]),
     ]
+
+
+def shown(settings: model.Gateway, pages: Iterable[str]) -> dict[str, str]:
+    """Name of each page -> where the listener shows it, without a `/` at the end."""
+    if settings.admin is not AdminListener.LOCAL:
+        return {}
+    here = origin(ADMIN[0], settings.admin_port)
+    paths = {"grafana": GRAFANA, "prometheus": PROMETHEUS}
+    return {name: f"{here}{paths[name]}" for name in pages}
 
 
 def _pages(path: str, upstream: str, auth: caddy.Auth, *, keep_path: bool) -> list[Route]:

@@ -5,24 +5,19 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from stack.config import gateway as model
+from stack.config.model import Upstream
 from stack.config.units import mebibytes
-from stack.gateway import caddy, headers, limits, places
+from stack.gateway import caddy, limits, places, upstreams
 from stack.gateway.answers import not_allowed, not_found, route
 from stack.gateway.caddy import Match, Route
 
 REALM: Final = "private-llm"
 PATHS: Final = ["/v1/*", "/ollama/*", "/m/*"]
-
-# An upstream sees its own name: what the client called us has no say behind the gateway.
-UPSTREAM_HOST: Final = "{http.reverse_proxy.upstream.hostport}"
-
-# Longest wait for an answer to begin (a model may have to load and others to finish), and for an upstream to accept.
-FIRST_BYTE: Final = "10m"
-DIAL: Final = "5s"
 
 _READ: Final = ["GET", "HEAD"]
 _ANSWERS: Final = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
@@ -37,6 +32,7 @@ class Api:
     settings: model.Gateway
     catalog: list[caddy.CatalogModel]
     engines: dict[str, caddy.Engine]
+    elsewhere: Sequence[Upstream]
     zone: str
 
     def openai(self) -> list[Route]:
@@ -113,16 +109,5 @@ class Api:
             caddy.Llm(
                 engines=self.engines, models=self.catalog, max_body=mebibytes(self.settings.max_body) * 1024 * 1024
             ),
-            _proxy(),
+            upstreams.proxy(self.elsewhere),
         )
-
-
-def _proxy() -> caddy.ReverseProxy:
-    return caddy.ReverseProxy(
-        upstreams=[caddy.Upstream(dial="{http.vars.llm_upstream}")],
-        transport=caddy.Transport(dial_timeout=DIAL, response_header_timeout=FIRST_BYTE),
-        headers=caddy.ProxyHeaders(
-            request=caddy.HeaderOps(delete=["Authorization", "Cookie", "Upgrade"], set={"Host": [UPSTREAM_HOST]}),
-            response=caddy.HeaderOps(delete=headers.OURS),
-        ),
-    )

@@ -23,6 +23,8 @@ class Match(Caddy):
     llm_path: list[str] | None = None
     """Ours, instead of Caddy's `path`: case counts, and a pattern is a path or a prefix that ends in `/*`."""
     method: list[str] | None = None
+    vars: dict[str, list[str]] | None = None
+    """Variable -> its values."""
     vars_regexp: dict[str, dict[str, str]] | None = None
     header: dict[str, list[str] | None] | None = None
     """Name -> its values; `*` is any, null is none at all."""
@@ -67,7 +69,8 @@ class Rewrite(Caddy):
     """Changes the request's path for what comes after."""
 
     handler: Literal["rewrite"] = "rewrite"
-    strip_path_prefix: str
+    strip_path_prefix: str | None = None
+    uri: str | None = None
 
 
 class RequestBody(Caddy):
@@ -97,12 +100,17 @@ class Upstream(Caddy):
     dial: str
 
 
+class UpstreamTls(Caddy):
+    """TLS to an upstream: its certificate is checked against the system's authorities and its name, always."""
+
+
 class Transport(Caddy):
     """Times in nanoseconds-as-text (Caddy's duration strings)."""
 
     protocol: Literal["http"] = "http"
     dial_timeout: str
     response_header_timeout: str | None = None
+    tls: UpstreamTls | None = None
 
 
 class ProxyHeaders(Caddy):
@@ -181,11 +189,16 @@ class Auth(Caddy):
 
 
 class Engine(Caddy):
-    """Identical engines, where each listens, and how many requests they may have at the same time (0: any)."""
+    """Identical engines, where each listens, and how many requests they may have at the same time (0: any).
+
+    `tls` and `key_file` are for what the handlers ask themselves; requests go through a `ReverseProxy`.
+    """
 
     instances: list[str]
     kind: Literal["ollama", "openai"]
     max_in_flight: int = 0
+    tls: bool | None = None
+    key_file: str | None = None
 
 
 class CatalogModel(Caddy):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pulumi_docker as docker
 from pulumi import ComponentResource, Output, ResourceOptions
 
+from stack.config import gateway as config
+from stack.config.gateway import AdminListener, TlsMode
 from stack.config.load import ROOT, Environment
 from stack.config.units import mebibytes
-from stack.gateway import addresses, caddy, consumers, places, routes
+from stack.gateway import addresses, admin_routes, consumers, places, routes, tls, upstreams
 from stack.gateway.addresses import origin
 from stack.host import networks
 from stack.host.component import Host
@@ -21,6 +24,7 @@ from stack.shape import UID, ConfigFile, Endpoint, Health, Metrics, Publish
 
 CONTEXT: Final = "images/gateway"
 NAME: Final = "gateway"
+ADMIN_ADDRESS: Final = "127.0.0.1"  # whatever the others are published on
 INNER: Final = Endpoint(host=NAME, port=places.INNER_PORT)
 
 
@@ -28,16 +32,30 @@ class Gateway(ComponentResource):
     """Places the gateway and knows its public addresses."""
 
     def __init__(
-        self, env: Environment, host: Host, *, models: tuple[ServedModel, ...], engine: Endpoint, chat: Endpoint | None
+        self,
+        env: Environment,
+        host: Host,
+        *,
+        models: tuple[ServedModel, ...],
+        engines: tuple[Endpoint, ...],
+        chat: Endpoint | None,
+        pages: Mapping[str, Endpoint],
     ) -> None:
+        """`pages`: Grafana and Prometheus by name, those that are there."""
         super().__init__("llm:gateway:Gateway", NAME, opts=ResourceOptions(parent=host))
         settings = env.platform.gateway
-        upstreams = routes.Upstreams(
-            engines={"ollama": caddy.Engine(instances=[engine.address], kind="ollama")},
+        behind = routes.Upstreams(
+            engines=upstreams.engines(env.platform, engines),
+            elsewhere=env.platform.upstreams,
+            services=env.platform.services,
             chat=chat.address if chat else None,
             chat_keys=env.platform.chat.features.api_keys,
+            grafana=pages["grafana"].address if "grafana" in pages else None,
+            prometheus=pages["prometheus"].address if "prometheus" in pages else None,
         )
-        config = routes.render(settings, models, upstreams)
+        rendered = routes.render(settings, models, behind)
+        # What an authority has issued must outlast a restart: it issues a few a week. Our own are issued at each start.
+        keeps = settings.tls.mode is TlsMode.ACME
         people = env.platform.consumers
         known = Output.all(**env.secrets.credentials)
         self.service = Service(
@@ -46,7 +64,13 @@ class Gateway(ComponentResource):
             ServiceArgs(
                 image=_image(host),
                 image_name=f"{NAME} (built from {CONTEXT})",
-                networks=(networks.EDGE, networks.APP, networks.ENGINE, networks.MONITOR),
+                networks=(
+                    networks.EDGE,
+                    networks.APP,
+                    networks.ENGINE,
+                    networks.MONITOR,
+                    *(networks.of_service(service.name) for service in env.platform.services),
+                ),
                 resources=settings.resources,
                 health=Health(
                     test=["CMD", "caddy", "health", "--url", f"http://127.0.0.1:{places.INNER_PORT}/live"],
@@ -56,24 +80,18 @@ class Gateway(ComponentResource):
                 metrics=Metrics(port=places.INNER_PORT),
                 # Requests are read into memory: Go collects in time instead of being ended by the kernel.
                 env={"GOMEMLIMIT": f"{mebibytes(settings.resources.memory) * 8 // 10}MiB"},
-                # Certificates are issued again from our root at each start: nothing in here needs keeping.
+                data={places.DATA_FOLDER: "data"} if keeps else {},
                 tmpfs={
                     "/tmp": "size=64m,mode=1777",
-                    "/data": f"size=16m,mode=0700,uid={UID},gid={UID}",
+                    **({} if keeps else {places.DATA_FOLDER: f"size=16m,mode=0700,uid={UID},gid={UID}"}),
                     "/config": f"size=1m,mode=0700,uid={UID},gid={UID}",
                 },
-                publish=(
-                    Publish(address=settings.address, external=settings.https_port, internal=places.HTTPS_PORT),
-                    Publish(address=settings.address, external=settings.http_port, internal=places.HTTP_PORT),
-                ),
+                publish=_published(settings),
                 files=(
                     ConfigFile(
-                        name="config", folder=places.CONFIG_FOLDER, file=places.CONFIG_FILE, content=config.to_json()
+                        name="config", folder=places.CONFIG_FOLDER, file=places.CONFIG_FILE, content=rendered.to_json()
                     ),
-                    ConfigFile(name="ca", folder=places.CA_FOLDER, file=places.CA_FILE, content=env.ca_certificate),
-                    SecretFile(
-                        name="ca-key", folder=places.CA_KEY_FOLDER, file=places.CA_KEY_FILE, content=env.secrets.ca_key
-                    ),
+                    *_certificates(env),
                     SecretFile(
                         name="consumers",
                         folder=places.CONSUMERS_FOLDER,
@@ -84,6 +102,15 @@ class Gateway(ComponentResource):
                             )
                         ),
                     ),
+                    *(
+                        SecretFile(
+                            name=f"engine-key-{name}",
+                            folder=upstreams.key_folder(name),
+                            file=places.ENGINE_KEY_FILE,
+                            content=key,
+                        )
+                        for name, key in env.secrets.engine_keys.items()
+                    ),
                 ),
             ),
             parent=self,
@@ -93,8 +120,38 @@ class Gateway(ComponentResource):
             for where in (addresses.api_names, addresses.chat_names, addresses.names)
         )
         self.url = page if chat else api
+        self.pages = admin_routes.shown(settings, pages)
         self.endpoints = {"chat": page if chat else "", "api": f"{api}/v1", "health": f"{any_}/health"}
+        self.endpoints |= self.pages
         self.register_outputs({"url": self.url})
+
+
+def _published(settings: config.Gateway) -> tuple[Publish, ...]:
+    ports = (
+        Publish(address=settings.address, external=settings.https_port, internal=places.HTTPS_PORT),
+        Publish(address=settings.address, external=settings.http_port, internal=places.HTTP_PORT),
+    )
+    if settings.admin is not AdminListener.LOCAL:
+        return ports
+    return (*ports, Publish(address=ADMIN_ADDRESS, external=settings.admin_port, internal=places.ADMIN_PORT))
+
+
+def _certificates(env: Environment) -> list[ConfigFile | SecretFile]:
+    """Our authority where it vouches for a name, and the certificate that was given."""
+    settings, found = env.platform.gateway, list[ConfigFile | SecretFile]()
+    if tls.ours(settings):
+        key = env.secrets.ca_key
+        found += [
+            ConfigFile(name="ca", folder=places.CA_FOLDER, file=places.CA_FILE, content=env.ca_certificate),
+            SecretFile(name="ca-key", folder=places.CA_KEY_FOLDER, file=places.CA_KEY_FILE, content=key),
+        ]
+    if env.tls_certificate and env.secrets.tls_key:
+        key = env.secrets.tls_key
+        found += [
+            ConfigFile(name="tls", folder=places.TLS_FOLDER, file=places.TLS_FILE, content=env.tls_certificate),
+            SecretFile(name="tls-key", folder=places.TLS_KEY_FOLDER, file=places.TLS_KEY_FILE, content=key),
+        ]
+    return found
 
 
 def _image(host: Host) -> Output[str]:

@@ -32,6 +32,11 @@ def pages(settings: model.Limits) -> caddy.Limit:
     return caddy.Limit(zone="chat", rate=rate(settings.chat))
 
 
+def services(settings: model.Limits) -> caddy.Limit:
+    """For services of one's own that are open without a key."""
+    return caddy.Limit(zone="services", rate=rate(settings.chat))
+
+
 def sign_in(settings: model.Limits) -> caddy.Limit:
     """For attempts to sign in to the chat UI, which says 400 to a wrong password."""
     return caddy.Limit(zone="sign_in", rate=rate(settings.sign_in), failures=failures(settings, [400, 401, 403]))

@@ -21,4 +21,6 @@ TLS_FOLDER: Final = "/etc/gateway-tls"
 TLS_FILE: Final = "certificate.pem"
 TLS_KEY_FOLDER: Final = "/run/gateway-tls-key"
 TLS_KEY_FILE: Final = "key.pem"
+ENGINE_KEYS_FOLDER: Final = "/run/engine-keys"  # a folder in it for each engine
+ENGINE_KEY_FILE: Final = "key"
 DATA_FOLDER: Final = "/data"

@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 
 from stack.config import gateway as model
 from stack.config.gateway import AdminListener, Exposure
-from stack.gateway import addresses, admin_routes, caddy, chat_routes, headers, places, tls
+from stack.config.model import Upstream
+from stack.config.services import OwnService
+from stack.gateway import addresses, admin_routes, caddy, chat_routes, headers, places, service_routes, tls
 from stack.gateway.addresses import authority, origin
 from stack.gateway.answers import not_found, route
 from stack.gateway.api_routes import PATHS, Api
 from stack.gateway.caddy import Match, Route
+from stack.gateway.upstreams import catalog
 from stack.parts import ServedModel
 
 
@@ -24,6 +27,9 @@ class Upstreams:
     """Addresses (`host:port`) of what the gateway forwards to."""
 
     engines: dict[str, caddy.Engine]
+    elsewhere: Sequence[Upstream] = ()
+    """Those of the engines that run elsewhere."""
+    services: Sequence[OwnService] = ()
     chat: str | None = None
     chat_keys: bool = False
     """Whether the chat UI takes API keys of its own."""
@@ -33,22 +39,18 @@ class Upstreams:
 
 def render(settings: model.Gateway, models: tuple[ServedModel, ...], upstreams: Upstreams) -> caddy.Config:
     """The whole Caddy configuration for one environment."""
-    catalog = [
-        caddy.CatalogModel(
-            id=served.name,
-            engine=next(iter(upstreams.engines)),
-            upstream_name=served.name,
-            role=str(served.role),
-            aliases=list(served.aliases),
-        )
-        for served in models
-    ]
-    api = Api(settings=settings, catalog=catalog, engines=upstreams.engines, zone="api")
+    api = Api(
+        settings=settings,
+        catalog=catalog(models),
+        engines=upstreams.engines,
+        elsewhere=upstreams.elsewhere,
+        zone="api",
+    )
     certificates, authorities = tls.render(settings)
     servers = {
         "https": _https(settings, api, upstreams),
         "redirect": _server(places.HTTP_PORT, _redirect(settings)),
-        "inner": _server(places.INNER_PORT, _inner(replace(api, zone="inner"))),
+        "inner": _server(places.INNER_PORT, _inner(replace(api, zone="inner"), upstreams.services)),
     }
     if settings.admin is AdminListener.LOCAL:
         servers["admin"] = _admin(settings, replace(api, zone="admin"), upstreams)
@@ -85,16 +87,26 @@ def _https(settings: model.Gateway, api: Api, upstreams: Upstreams) -> caddy.Ser
     cors = headers.cors(settings.cors.origins, PATHS)
     hosts = [authority(name, settings.https_port) for name in names]
     pages = chat_routes.render(settings, upstreams.chat, own_keys=upstreams.chat_keys) if upstreams.chat else []
+    blank = chat_routes.blank(settings) if upstreams.chat else []
+    beside_chat = bool(upstreams.chat and {*addresses.api_names(settings)} & {*addresses.chat_names(settings)})
+    own = service_routes.render(api, upstreams.services, beside_chat=beside_chat)
     routes = [
         _front(caddy.Edge(hosts=hosts, proto="https"), public=settings.exposure is Exposure.PUBLIC),
         *cors,
         *api.health(),
+        *_below(addresses.chat_names(settings), names, blank),
         *_below(addresses.api_names(settings), names, [*api.openai(), *api.native()]),
         api.nothing_else(),
+        *_below(addresses.api_names(settings), names, own),
         *_below(addresses.chat_names(settings), names, pages),
         Route(handle=[not_found()]),
     ]
-    return _server(places.HTTPS_PORT, routes, sni=settings.hostnames[0], before_errors=cors)
+    return _server(
+        places.HTTPS_PORT,
+        routes,
+        sni=settings.hostnames[0],
+        before_errors=[*cors, *service_routes.gone(upstreams.services)],
+    )
 
 
 def _below(some: list[str], names: list[str], routes: list[Route]) -> list[Route]:
@@ -104,7 +116,7 @@ def _below(some: list[str], names: list[str], routes: list[Route]) -> list[Route
     return [Route(match=[Match(host=some)], handle=[caddy.Subroute(routes=routes)])]
 
 
-def _inner(api: Api) -> list[Route]:
+def _inner(api: Api, services: Sequence[OwnService]) -> list[Route]:
     return [
         _front(caddy.Edge(proto="http")),
         # Asked every few seconds: they would be most of the log.
@@ -114,6 +126,7 @@ def _inner(api: Api) -> list[Route]:
             caddy.Static(status_code="200", body="ok"),
         ),
         route(Match(method=["GET"], llm_path=["/metrics"]), caddy.Vars(log_skip=True), caddy.Metrics()),
+        *service_routes.scrapes(services),
         *api.openai(),
         Route(handle=[not_found()]),
     ]

@@ -40,6 +40,8 @@ class Host(ComponentResource):
 
     def network(self, spec: NetworkSpec) -> Output[str]:
         """The network's name as an output, so that services wait for it."""
+        if spec.name not in self._networks:
+            self._networks[spec.name] = self._network(spec)
         return self._networks[spec.name].name
 
     def image(self, name: str) -> Output[str]:
@@ -56,6 +58,10 @@ class Host(ComponentResource):
             f"{name}-image", name=f"private-llm-{name}:{tag}", build=build, keep_locally=True, opts=self.opts
         )
         return image.image_id
+
+    def given_image(self, name: str, reference: str) -> Output[str]:
+        """The id of somebody else's image, by its digest."""
+        return docker.RemoteImage(f"{name}-image", name=reference, keep_locally=True, opts=self.opts).image_id
 
     def _network(self, spec: NetworkSpec) -> docker.Network:
         return docker.Network(

@@ -22,4 +22,10 @@ VECTORS: Final = NetworkSpec(name="vectors", internal=True, why="chat and vector
 MONITOR: Final = NetworkSpec(name="monitor", internal=True, why="Prometheus and what it reads")
 PULL: Final = NetworkSpec(name="pull", internal=False, why="one-shot model pulls: the only egress")
 
+
+def of_service(name: str) -> NetworkSpec:
+    """The network of a service of one's own, which has no other."""
+    return NetworkSpec(name=f"service-{name}", internal=True, why=f"gateway and {name}")
+
+
 ALL: Final = (EDGE, APP, ENGINE, VECTORS, MONITOR, PULL)

@@ -1,6 +1,6 @@
 """Brings the models of an Ollama volume to what is declared. Run by the `ModelSet` command; standard library only.
 
-A one-shot container of the engine's image shares the model volume and alone has a way out; the serving engine has none.
+A one-shot container of the engine's image shares the model volume and alone has a way out; those that serve have none.
 Reads the environment: MODEL_SET (JSON), MODEL_SET_IMAGE, MODEL_SET_NETWORK. Progress goes to standard error, one JSON
 summary to standard output. Interrupted pulls resume at the next run: nothing that was fetched is thrown away.
 """
@@ -250,8 +250,9 @@ def reconcile(spec: dict[str, Any], image: str, network: str) -> list[dict[str, 
             result += [bring(container, model) for model in models if (model["network"] or network) == place]
             if place == places[-1]:
                 remove_dropped(container, wanted)
-    for model in models:
-        wait_for(spec["engine"], model["name"])
+    for engine in spec["engines"]:
+        for model in models:
+            wait_for(engine, model["name"])
     return result
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pulumi import ComponentResource, ResourceOptions
 
 from stack.config.load import Environment
-from stack.config.model import Accelerator
 from stack.host import networks
 from stack.host.component import Host
 from stack.observability import grafana, scrape
 from stack.observability.scrape import Target
+from stack.parts import measures_gpus
 from stack.service import Service, ServiceArgs
 from stack.shape import ConfigFile, Endpoint, Gpus, Health, Metrics
 
@@ -22,13 +22,25 @@ GPU_PORT = 9835
 def target(service: Service) -> Target:
     """Where a service's metrics are, by what it declares."""
     metrics = service.args.metrics
-    return Target(service=service.name, endpoint=Endpoint(host=service.name, port=metrics.port), path=metrics.path)
+    endpoint = metrics.through or Endpoint(host=service.name, port=metrics.port)
+    return Target(service=service.name, endpoint=endpoint, path=metrics.path)
+
+
+def pages(env: Environment) -> dict[str, Endpoint]:
+    """What there is to be shown to administrators, by name."""
+    settings, found = env.platform.observability, {}
+    if settings.enabled:
+        found["prometheus"] = Endpoint(host="prometheus", port=scrape.PORT)
+        if settings.grafana and env.parts.has(grafana.NAME):
+            found[grafana.NAME] = Endpoint(host=grafana.NAME, port=grafana.PORT)
+    return found
 
 
 class Observability(ComponentResource):
     """Places everything that measures; `left_out` says what this source of parts does not have."""
 
-    def __init__(self, env: Environment, host: Host, *, services: Sequence[Service]) -> None:
+    def __init__(self, env: Environment, host: Host, *, services: Sequence[Service], shown: Mapping[str, str]) -> None:
+        """`shown`: where the gateway's admin listener shows which of the pages."""
         super().__init__("llm:observability:Observability", "observability", opts=ResourceOptions(parent=host))
         settings = env.platform.observability
         self.left_out: list[dict[str, str]] = []
@@ -45,7 +57,7 @@ class Observability(ComponentResource):
                 resources=settings.prometheus,
                 health=scrape.HEALTH,
                 metrics=Metrics(port=scrape.PORT),
-                command=scrape.command(settings.retention),
+                command=scrape.command(settings.retention, shown.get("prometheus")),
                 data={scrape.DATA_FOLDER: "data"},
                 files=(
                     ConfigFile(
@@ -59,7 +71,7 @@ class Observability(ComponentResource):
             ),
             parent=self,
         )
-        self.services = [*exporters, prometheus, *self._grafana(env, host)]
+        self.services = [*exporters, prometheus, *self._grafana(env, host, shown.get(grafana.NAME))]
         self.register_outputs({})
 
     def _node_exporter(self, env: Environment, host: Host) -> Service:
@@ -80,7 +92,7 @@ class Observability(ComponentResource):
         )
 
     def _gpu_exporter(self, env: Environment, host: Host) -> list[Service]:
-        if env.platform.engine.accelerator is not Accelerator.NVIDIA:
+        if not measures_gpus(env.platform):
             return []
         return [
             Service(
@@ -99,7 +111,7 @@ class Observability(ComponentResource):
             )
         ]
 
-    def _grafana(self, env: Environment, host: Host) -> list[Service]:
+    def _grafana(self, env: Environment, host: Host, url: str | None) -> list[Service]:
         if not env.platform.observability.grafana:
             return []
         if not host.parts.has("grafana"):
@@ -116,7 +128,7 @@ class Observability(ComponentResource):
                     resources=env.platform.observability.grafana_resources,
                     health=grafana.HEALTH,
                     metrics=Metrics(none_because="it shows the others' figures"),
-                    env={**grafana.environment(), "GF_SECURITY_ADMIN_PASSWORD": env.secrets.admin_password},
+                    env={**grafana.environment(url), "GF_SECURITY_ADMIN_PASSWORD": env.secrets.admin_password},
                     data={grafana.DATA_FOLDER: "data"},
                     files=(
                         ConfigFile(

@@ -39,9 +39,13 @@ def data_sources(prometheus: Endpoint) -> str:
     )
 
 
-def environment() -> dict[str, str]:
-    """No call-outs, no sign-up, no anonymous access; the administrator's password is added where it is secret."""
-    return {
+def environment(url: str | None) -> dict[str, str]:
+    """No call-outs, no sign-up, no anonymous access; the administrator's password is added where it is secret.
+
+    `url`: where the gateway's admin listener shows it, if it does.
+    """
+    shown = {"GF_SERVER_ROOT_URL": f"{url}/", "GF_SERVER_SERVE_FROM_SUB_PATH": "true"} if url else {}
+    return shown | {
         "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
         "GF_ANALYTICS_REPORTING_ENABLED": "false",

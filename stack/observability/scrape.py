@@ -44,11 +44,16 @@ def render(targets: Sequence[Target], *, interval: str) -> str:
     )
 
 
-def command(retention: str) -> list[str]:
-    """Prometheus' arguments: its web admin and lifecycle APIs stay off."""
+def command(retention: str, url: str | None) -> list[str]:
+    """Prometheus' arguments: its web admin and lifecycle APIs stay off.
+
+    `url`: where the gateway's admin listener shows it, if it does; the listener takes that path away again.
+    """
+    shown = [f"--web.external-url={url}/", "--web.route-prefix=/"] if url else []
     return [
         f"--config.file={CONFIG_FOLDER}/{CONFIG_FILE}",
         f"--storage.tsdb.path={DATA_FOLDER}",
         f"--storage.tsdb.retention.time={retention}",
         f"--web.listen-address=0.0.0.0:{PORT}",
+        *shown,
     ]

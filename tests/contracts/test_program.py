@@ -28,6 +28,8 @@ PAGES: Final = {"chat", "chroma"}
         ("full", CORE | METERS | PAGES | {"grafana", "gpu-exporter"}),
         ("amd", CORE | METERS | PAGES | {"grafana"}),
         ("api-only", CORE | METERS),
+        ("own", CORE | METERS | PAGES | {"grafana", "gpu-exporter", "ollama-2", "questions", "status-page"}),
+        ("elsewhere", CORE - {"ollama"} | METERS | {"grafana"}),
     ],
 )
 def test_a_sample_places_these_services(sample: str, services: set[str]) -> None:
@@ -100,7 +102,12 @@ class TestWhatAChangeTouches:
         assert found == {"prometheus-config-seed", "prometheus-container"}
 
     def test_a_setting_of_the_engine_leaves_the_models_in_place(self, tmp_path: Path) -> None:
-        assert self.touched(tmp_path, {"engine": {"parallel": 1}}) == {"ollama-container"}
+        found = self.touched(tmp_path, {"engine": {"keepAlive": "1m"}})
+        assert found == {"ollama-container"}
+
+    def test_what_an_engine_takes_is_said_to_the_gateway_too(self, tmp_path: Path) -> None:
+        found = self.touched(tmp_path, {"engine": {"parallel": 1}})
+        assert found == {"ollama-container", "gateway-config-seed", "gateway-container"}
 
     def test_nothing_changes_when_nothing_changed(self, tmp_path: Path) -> None:
         assert self.touched(tmp_path, {}) == set()

@@ -45,6 +45,7 @@ ROOMS: Final = {
     "memory": SHARED | {"memory"},
     "chat": SHARED | {"chat", "gateway", "memory"},
     "observability": SHARED | {"observability"},
+    "services": SHARED | {"services", "gateway"},
 }
 
 

@@ -139,7 +139,12 @@ class TestRecipes:
         part = build.PARTS["python"]
         monkeypatch.setitem(build.PARTS, "python", build.Part(part.fill, *part.files, extra=lambda: "changed"))
         after = {recipe.name: build.recipe_hash(recipe) for recipe in RECIPES}
-        assert {name for name in before if before[name] != after[name]} == {"python", "chroma", "open-webui"}
+        assert {name for name in before if before[name] != after[name]} == {
+            "python",
+            "service-base",
+            "chroma",
+            "open-webui",
+        }
 
     def test_only_the_records_used_last_are_kept(self, tmp_path: Path) -> None:
         (tmp_path / "made").mkdir()

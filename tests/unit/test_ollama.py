@@ -37,12 +37,24 @@ def test_amd_cards_are_devices_and_chosen_by_environment() -> None:
     assert "ROCR_VISIBLE_DEVICES" not in ollama.environment(ONE_NVIDIA)
 
 
+def test_instances_share_the_cards_out() -> None:
+    four = Engine(accelerator=Accelerator.NVIDIA, gpus=("0", "1", "2", "5"), instances=2)
+    assert [ollama.gpus(four, number).request for number in range(2)] == ["device=0,1", "device=2,5"]
+    two = Engine(accelerator=Accelerator.AMD, gpus=("0", "2"), device_groups=(44,), instances=2)
+    assert [ollama.environment(two, number)["ROCR_VISIBLE_DEVICES"] for number in range(2)] == ["0", "2"]
+
+
+def test_an_engine_holds_all_that_the_gateway_may_have_under_way() -> None:
+    engine = Engine(instances=3, parallel=2, queue=5)
+    assert int(ollama.environment(engine)["OLLAMA_MAX_QUEUE"]) == engine.slots == 21
+
+
 @pytest.mark.parametrize(
     ("change", "name", "wanted"),
     [
         ({"parallel": 7}, "OLLAMA_NUM_PARALLEL", "7"),
         ({"max_loaded_models": 3}, "OLLAMA_MAX_LOADED_MODELS", "3"),
-        ({"queue": 9}, "OLLAMA_MAX_QUEUE", "9"),
+        ({"queue": 9, "parallel": 3, "instances": 2}, "OLLAMA_MAX_QUEUE", "24"),
         ({"keep_alive": "2h"}, "OLLAMA_KEEP_ALIVE", "7200s"),
         ({"keep_alive": "0s"}, "OLLAMA_KEEP_ALIVE", "0s"),
         ({"keep_alive": "365d"}, "OLLAMA_KEEP_ALIVE", "31536000s"),

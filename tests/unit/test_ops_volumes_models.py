@@ -74,7 +74,7 @@ def deployed(*names: str) -> dict[str, Any]:
         "resources": [
             {
                 "type": "pulumi:pulumi:Stack",
-                "outputs": {"modelSet": {"urn": URN, "engine": ENGINE, "models": list(names)}},
+                "outputs": {"modelSet": {"urn": URN, "engines": [ENGINE], "volume": MODELS, "models": list(names)}},
             },
             {"type": "command:local:Command", "urn": URN, "outputs": {"stdout": digests}},
         ]

@@ -54,6 +54,39 @@ def test_a_configured_model_named_like_the_stand_in_is_not_its_own_alias() -> No
     assert (chat.name, chat.aliases) == ("tiny-chat", ("default",))
 
 
+REMOTE = Model(name="Qwen/Qwen3-32B", aliases=("powerful",), engine="box", fallback="fast")
+
+
+@pytest.mark.parametrize("sample", ["dev", "mirror"])
+def test_a_model_of_an_engine_elsewhere_is_what_it_is_whatever_the_source(sample: str) -> None:
+    own, remote = served((CHAT, REMOTE), SAMPLES[sample].parts)
+    assert (own.own, own.engine, remote.own, remote.engine) == (True, "ollama", False, "box")
+    assert (remote.name, remote.aliases, remote.note) == ("Qwen/Qwen3-32B", ("powerful",), "")
+    assert remote.fallback == own.name
+
+
+def test_a_stand_in_has_the_narrowest_limits_of_those_it_stands_for() -> None:
+    limited = CHAT.model_copy(update={"requests_per_minute": 60, "concurrent_requests": 3})
+    stricter = SMART.model_copy(update={"requests_per_minute": 30})
+    (chat,) = served((limited, stricter), SAMPLES["mirror"].parts)
+    assert (chat.requests_per_minute, chat.concurrent_requests) == (30, 3)
+
+
+def test_a_stand_in_does_not_answer_for_itself() -> None:
+    smart = SMART.model_copy(update={"fallback": "fast"})
+    (chat,) = served((CHAT, smart), SAMPLES["mirror"].parts)
+    assert chat.fallback is None
+    assert served((CHAT, smart), SAMPLES["dev"].parts)[1].fallback == "qwen3:0.6b"
+
+
+def test_a_stand_in_closes_no_circle_that_the_configuration_has_not() -> None:
+    smart = SMART.model_copy(update={"fallback": "powerful"})
+    official = served((CHAT, smart, REMOTE), SAMPLES["dev"].parts)
+    assert [model.fallback for model in official] == [None, "Qwen/Qwen3-32B", "qwen3:0.6b"]
+    mirror = served((CHAT, smart, REMOTE), SAMPLES["mirror"].parts)
+    assert [model.fallback for model in mirror] == [None, "tiny-chat"]
+
+
 @pytest.mark.parametrize(
     ("parts", "fix"),
     [

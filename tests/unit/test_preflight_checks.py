@@ -166,7 +166,26 @@ def test_memory_limits_are_summed_up(ask: Ask, total: int, warned: bool) -> None
     if warned:
         # 256 + 8192 + 2048 + 1024 + 512 + 64 + 512
         assert "add up to 12608 MiB, the host has 12288 MiB" in found[0].what
-        assert "the largest is engine with 8192 MiB" in found[0].where
+        assert "the largest is ollama with 8192 MiB" in found[0].where
+
+
+def test_every_instance_and_every_service_of_ones_own_counts(ask: Ask) -> None:
+    service = {"name": "reports", "build": "services/reports", "port": 8000, "path": "/reports"}
+    more = {"engine": {"instances": 2}, "services": [service]}
+    found = ask("memory", more, FakeDocker(MemTotal=20 * GIB))
+    assert f"add up to {12608 + 8192 + 512} MiB" in found[0].what
+
+
+def test_where_engines_are_elsewhere_nothing_is_asked_for_one_here(ask: Ask) -> None:
+    box = {"name": "box", "urls": ["http://192.168.1.20:8000"]}
+    models = [
+        {"name": "a", "aliases": ["default"], "engine": "box"},
+        {"name": "b", "role": "embedding", "engine": "box"},
+    ]
+    more = {"upstreams": [box], "models": models, "engine": {"accelerator": "nvidia"}}
+    assert ask("memory", more, FakeDocker(MemTotal=5 * GIB)) == []
+    assert ask("nvidia runtime", more, FakeDocker()) == []
+    assert "ollama" not in images_needed(platform(**more))
 
 
 def test_what_is_switched_off_takes_no_memory(ask: Ask) -> None:
@@ -273,7 +292,8 @@ def test_a_tag_without_a_size_is_not_guessed() -> None:
 
 def test_every_image_that_can_be_needed_has_a_size_and_a_version() -> None:
     engines = ({"accelerator": "cpu"}, {"accelerator": "nvidia"}, {"accelerator": "amd", "deviceGroups": [44]})
-    needed = {name for engine in engines for name in images_needed(platform(engine=engine))}
+    service = {"name": "reports", "build": "services/reports", "port": 8000, "path": "/reports"}
+    needed = {name for engine in engines for name in images_needed(platform(engine=engine, services=[service]))}
     assert needed == set(IMAGES)
     assert needed - {"gateway"} <= set(versions.IMAGES)
 

@@ -207,7 +207,13 @@ def daemon_calls(monkeypatch: pytest.MonkeyPatch, daemon: Daemon) -> Daemon:
     return daemon
 
 
-SPEC = {"puller": "p-dev-model-pull", "engine": "p-dev-ollama", "stack": "dev", "user": 10001, "volume": "p-dev-models"}
+SPEC = {
+    "puller": "p-dev-model-pull",
+    "engines": ["p-dev-ollama", "p-dev-ollama-2"],
+    "stack": "dev",
+    "user": 10001,
+    "volume": "p-dev-models",
+}
 
 
 def test_the_puller_is_hardened_and_has_the_one_volume(daemon_calls: Daemon) -> None:
@@ -247,6 +253,13 @@ def test_models_of_one_network_share_a_container(daemon_calls: Daemon, pulls: li
     networks = [run[run.index("--network") + 1] for run in daemon_calls.did("run")]
     assert networks == ["p-dev-pull", "elsewhere"]
     assert len(result) == len(pulls) == 3
+
+
+def test_every_engine_lists_every_model_in_the_end(daemon_calls: Daemon, pulls: list[str]) -> None:
+    reconcile.reconcile(SPEC | {"models": [MODEL]}, "i", "p-dev-pull")
+    assert len(pulls) == 1
+    assert [command[1] for command in daemon_calls.commands[-2:]] == SPEC["engines"]
+    assert all(command[2:] == ["ollama", "list"] for command in daemon_calls.commands[-2:])
 
 
 def test_models_are_recorded_as_ours_before_the_first_pull(

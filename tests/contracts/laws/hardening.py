@@ -16,8 +16,9 @@ ROOT_USER: Final = {
     "owner job": "only root may chown; it has CAP_CHOWN and nothing else",
     "seed": "never started",
 }
-GPUS: Final = {"ollama": "computes on them", "gpu-exporter": "reads their sensors"}
-DEVICES: Final = {"ollama": "AMD cards are device files"}
+ENGINES: Final = ("ollama", *(f"ollama-{number}" for number in range(2, 9)))
+GPUS: Final = dict.fromkeys(ENGINES, "computes on them") | {"gpu-exporter": "reads their sensors"}
+DEVICES: Final = dict.fromkeys(ENGINES, "AMD cards are device files")
 UNBOUNDED: Final = {"seed": "never started"}
 
 # Inputs by which a container could reach its host, all of them unset.

@@ -10,12 +10,12 @@ from tests.support.recorder import IMAGE, Plan, image_id
 
 
 def images_are_pinned(plan: Plan) -> Iterator[Finding]:
-    """Every image is one of the lock, by digest, or one that is built here and named by the hash of its sources."""
-    locked = set(plan.sample.parts.images.values())
+    """Every image is pinned: of the lock or an own service's by digest, or built here and named by its sources."""
+    locked = {*plan.sample.parts.images.values(), *(s.image for s in plan.sample.platform.services if s.image)}
     for image in plan.of(IMAGE):
         reference = image.physical
         if image.clear("build"):
-            good = re.fullmatch(r"private-llm-[a-z-]+:[0-9a-f]{12}", reference)
+            good = re.fullmatch(r"private-llm-[a-z0-9-]+:[0-9a-f]{12}", reference)
             yield finding(image, bool(good), f"is built, but its name {reference} has no hash of what went in")
         else:
             yield finding(image, reference in locked, f"{reference} is not in the lock")

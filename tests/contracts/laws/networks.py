@@ -16,7 +16,7 @@ PREFIX: Final = f"{PROJECT}-{STACK}-"
 MEMBERS: Final = {
     "edge": {"gateway"},
     "app": {"gateway", "chat"},
-    "engine": {"gateway", "ollama"},
+    "engine": {"gateway"},  # and every instance of the engine
     "vectors": {"chat", "chroma"},
     "monitor": {"gateway", "prometheus", "node-exporter", "gpu-exporter", "grafana"},
     "pull": set[str](),  # one-shot model pulls only, which are no resources
@@ -27,19 +27,29 @@ WITH_EGRESS: Final = {
 }
 
 
+def _engines(plan: Plan) -> set[str]:
+    return {service for service in plan.services if service == "ollama" or service.startswith("ollama-")}
+
+
+def _picture(plan: Plan) -> dict[str, set[str]]:
+    """The members of each network, those of the plan's own services among them."""
+    own = {f"service-{service.name}": {"gateway", service.name} for service in plan.sample.platform.services}
+    return MEMBERS | {"engine": {"gateway", *_engines(plan)}} | own
+
+
 def members_are_those_of_the_picture(plan: Plan) -> Iterator[Finding]:
     """Each network has exactly the members of the picture: chat is not on engine, nobody stays on pull."""
     present = set(plan.services)
-    for network, allowed in MEMBERS.items():
+    for network, allowed in _picture(plan).items():
         found = {service for service, c in plan.services.items() if PREFIX + network in c.networks}
         wanted = set[str]() if network == "vectors" and "chroma" not in present else allowed & present
         yield finding(f"network {network}", found == wanted, f"has {sorted(found)}, the picture has {sorted(wanted)}")
 
 
 def networks_are_those_of_the_picture(plan: Plan) -> Iterator[Finding]:
-    """There are the six networks of the picture; only edge and pull have a way out."""
-    names = {network.physical.removeprefix(PREFIX) for network in plan.of(NETWORK)}
-    yield finding("plan", names == set(MEMBERS), f"has the networks {sorted(names)}, the picture {sorted(MEMBERS)}")
+    """There are the six networks of the picture and one for each own service; only edge and pull have a way out."""
+    names, wanted = {n.physical.removeprefix(PREFIX) for n in plan.of(NETWORK)}, _picture(plan)
+    yield finding("plan", names == set(wanted), f"has the networks {sorted(names)}, the picture {sorted(wanted)}")
     for network in plan.of(NETWORK):
         name = network.physical.removeprefix(PREFIX)
         internal = network.clear("internal") is True
@@ -77,13 +87,14 @@ def aliases_are_the_service_names(plan: Plan) -> Iterator[Finding]:
 
 def models_are_pulled_on_the_pull_network(plan: Plan) -> Iterator[Finding]:
     """Models are fetched on `pull`, or on the network that the source of parts names; the engine is on neither."""
-    (command,) = plan.of(COMMAND)
-    environment = command.clear("environment")
-    network = environment["MODEL_SET_NETWORK"]
-    yield finding(command, network == f"{PREFIX}pull", f"pulls on {network}")
-    engine = plan.services["ollama"].networks
+    yield finding("plan", len(plan.of(COMMAND)) == bool(_engines(plan)), "pulls models that no engine of its own has")
     wanted = {source.network for source in plan.sample.parts.models.values()}
-    for model in json.loads(environment["MODEL_SET"])["models"]:
-        place = model["network"]
-        yield finding(f"{command} {model['name']}", place is None or place in wanted, f"is pulled on {place}")
-        yield finding(f"{command} {model['name']}", (place or network) not in engine, "is pulled on an engine network")
+    for command in plan.of(COMMAND):
+        environment = command.clear("environment")
+        network = environment["MODEL_SET_NETWORK"]
+        yield finding(command, network == f"{PREFIX}pull", f"pulls on {network}")
+        engine = {name for service in _engines(plan) for name in plan.services[service].networks}
+        for model in json.loads(environment["MODEL_SET"])["models"]:
+            who, place = f"{command} {model['name']}", model["network"]
+            yield finding(who, place is None or place in wanted, f"is pulled on {place}")
+            yield finding(who, (place or network) not in engine, "is pulled on an engine network")

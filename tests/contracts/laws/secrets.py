@@ -17,8 +17,16 @@ SINKS: Final = {
     "webui-secret-key": {("chat-container", "envs")},
     "key-chat": {("chat-container", "envs")},
     "ca-key": {("gateway-ca-key-seed", "uploads")},
+    "tls-key": {("gateway-tls-key-seed", "uploads")},
 }
 NEVER: Final = ("command", "entrypoints", "labels", "healthcheck", "name", "image", "hostname", "user")
+
+
+def _sinks(plan: Plan, secret: str) -> set[tuple[str, str]]:
+    """Where a secret may go; an own service gets its own key, an engine's key is for the gateway's eyes."""
+    own = {f"key-{s.name}": {(f"{s.name}-container", "envs")} for s in plan.sample.platform.services if s.api}
+    engines = {key: {(f"gateway-{key}-seed", "uploads")} for key in plan.sample.platform.engine_keys.values()}
+    return (SINKS | own | engines).get(secret, set())
 
 
 def _shapes(canary: str) -> tuple[str, ...]:
@@ -45,7 +53,7 @@ def secrets_reach_their_sinks_and_nothing_else(plan: Plan) -> Iterator[Finding]:
             for key, value in resource.inputs.items()
             if any(canary in text for _, text, _ in walk(value))
         }
-        wanted = {sink for sink in SINKS.get(name, set()) if sink[0] in there}
+        wanted = {sink for sink in _sinks(plan, name) if sink[0] in there}
         yield finding(f"secret {name}", found == wanted, f"goes to {sorted(found)}, is made for {sorted(wanted)}")
 
 

@@ -92,15 +92,21 @@ def outputs_tell_everything(plan: Plan) -> Iterator[Finding]:
 
 def destroying_never_erases_models(plan: Plan) -> Iterator[Finding]:
     """The models' command has no delete, updates as it creates, waits for the engine, and keeps no old output."""
-    (command,) = plan.of(COMMAND)
-    yield finding(command, not command.inputs.get("delete"), "erases models on destroy")
-    yield finding(command, command.clear("create") == command.clear("update"), "updates in another way than it creates")
-    yield finding(command, plan.services["ollama"].urn in command.depends_on, "does not wait for the engine")
-    yield finding(command, command.clear("addPreviousOutputInEnv") is False, "passes old output on")
-    spec = json.loads(command.clear("environment")["MODEL_SET"])
-    there = {m["volumeName"] for m in plan.services["ollama"].clear("volumes")}
-    yield finding(command, spec["volume"] in there, f"fills {spec['volume']}, which the engine does not mount")
-    yield finding(command, spec["engine"] == plan.services["ollama"].physical, f"looks for {spec['engine']}")
-    names = [model["name"] for model in spec["models"]]
-    served = [model["id"] for model in unwrapped(plan.outputs[outputs.MODELS])]
-    yield finding(command, names == served, f"pulls {names}, but {served} are served")
+    engines = [container for service, container in plan.services.items() if service.split("-")[0] == "ollama"]
+    yield finding("plan", len(plan.of(COMMAND)) == bool(engines), "pulls models that no engine of its own has")
+    for command in plan.of(COMMAND):
+        yield finding(command, not command.inputs.get("delete"), "erases models on destroy")
+        same = command.clear("create") == command.clear("update")
+        yield finding(command, same, "updates in another way than it creates")
+        yield finding(command, command.clear("addPreviousOutputInEnv") is False, "passes old output on")
+        spec = json.loads(command.clear("environment")["MODEL_SET"])
+        found = sorted(engine.physical for engine in engines)
+        yield finding(command, sorted(spec["engines"]) == found, f"looks for {spec['engines']}, there are {found}")
+        for engine in engines:
+            yield finding(command, engine.urn in command.depends_on, f"does not wait for {engine}")
+            there = {m["volumeName"] for m in engine.clear("volumes")}
+            yield finding(command, spec["volume"] in there, f"fills {spec['volume']}, which {engine} does not mount")
+        names = [model["name"] for model in spec["models"]]
+        elsewhere = {model.name for model in plan.sample.platform.models if model.engine}
+        served = [m["id"] for m in unwrapped(plan.outputs[outputs.MODELS]) if m["id"] not in elsewhere]
+        yield finding(command, names == served, f"pulls {names}, but {served} are served by its own engines")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tests.contracts.laws import Finding, finding
 from tests.contracts.laws.names import LABELS
 from tests.support.recorder import VOLUME, Plan, Resource
+
+# Read by others than the service that has it: data volume -> whose it is shown to.
+SHARED: Final = {"ollama-models": "identical engines that serve the same models"}
 
 
 def _is_data(volume: Resource) -> bool:
@@ -36,7 +40,7 @@ def mounts_are_in_order(plan: Plan) -> Iterator[Finding]:
 
 
 def mounts_are_volumes_of_the_plan(plan: Plan) -> Iterator[Finding]:
-    """A container mounts volumes of its own service and no other; each volume is in use."""
+    """A container mounts volumes of its own service, or reads a shared one; each volume is in use."""
     volumes = {volume.physical: volume for volume in plan.of(VOLUME)}
     used = set()
     for container in plan.containers:
@@ -47,6 +51,7 @@ def mounts_are_volumes_of_the_plan(plan: Plan) -> Iterator[Finding]:
             subject = f"{container} {mount['containerPath']}"
             yield finding(subject, volume is not None, f"mounts {name}, which is not in the plan")
             own = volume is not None and volume.labels[LABELS[1]] == container.labels[LABELS[1]]
+            own = own or (volume is not None and volume.name in SHARED and mount.get("readOnly") is True)
             yield finding(subject, own, f"mounts {name}, which is another service's")
     for name, volume in volumes.items():
         yield finding(volume, name in used, "is mounted nowhere")
@@ -56,9 +61,11 @@ def configuration_is_read_only(plan: Plan) -> Iterator[Finding]:
     """A service can write its data and cannot change its own configuration."""
     for container in plan.services.values():
         for mount in container.clear("volumes", []):
-            files = mount.get("volumeName", "").endswith("-files")
-            kept = mount.get("readOnly", False) is files
-            yield finding(f"{container} {mount['containerPath']}", kept, f"read-only is {not files}")
+            volume = mount.get("volumeName", "")
+            anothers = not volume.startswith(container.physical + "-")
+            fixed = volume.endswith("-files") or anothers
+            kept = mount.get("readOnly", False) is fixed
+            yield finding(f"{container} {mount['containerPath']}", kept, f"read-only is {not fixed}")
 
 
 def fresh_data_gets_its_owner(plan: Plan) -> Iterator[Finding]:

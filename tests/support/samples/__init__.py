@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from stack.config.explain import parse_platform
+from stack.config.gateway import TlsMode
 from stack.config.model import Platform
 from stack.parts import Parts, parse
 
@@ -20,6 +21,8 @@ ROOT: Final = HERE.parent.parent.parent
 PROJECT: Final = "private-llm"
 STACK: Final = "dev"
 CA_CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\nnot a real one\n-----END CERTIFICATE-----\n"
+CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\nanother that is none\n-----END CERTIFICATE-----\n"
+OVERLAP: Final = "2026-12-31T00:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Sample:
     environment: dict[str, str] = field(default_factory=dict)
     rotated: tuple[str, ...] = ()
     """Secrets that have another value than in other samples."""
+    keyless: tuple[str, ...] = ()
+    """Consumers that have no key yet."""
+    rotating: tuple[str, ...] = ()
+    """Consumers with a key from before, and a password of their own choice."""
 
     @cached_property
     def _platform(self) -> Any:
@@ -54,7 +61,10 @@ class Sample:
             "admin-password",
             "webui-secret-key",
             "ca-key",
-            *(f"key-{c['name']}" for c in self._platform["consumers"]),
+            *(f"key-{c['name']}" for c in self._platform["consumers"] if c["name"] not in self.keyless),
+            *(f"{kind}-{name}" for name in self.rotating for kind in ("previous-key", "basic")),
+            *(["tls-key"] if self.platform.gateway.tls.mode is TlsMode.CERTIFICATE else []),
+            *(f"engine-key-{u['name']}" for u in self._platform.get("upstreams", ()) if u.get("key")),
         ]
         return {name: _canary(f"{name} again" if name in self.rotated else name) for name in names}
 
@@ -62,6 +72,9 @@ class Sample:
     def config(self) -> dict[str, str]:
         """The stack's whole configuration, as Pulumi hands it to a program."""
         plain = {"platform": json.dumps(self._platform), "ca-certificate": CA_CERTIFICATE}
+        plain |= {f"overlap-{name}": OVERLAP for name in self.rotating}
+        if "tls-key" in self.canaries:
+            plain["tls-certificate"] = CERTIFICATE
         return {f"{PROJECT}:{key}": value for key, value in (plain | self.canaries).items()}
 
     @property
@@ -91,8 +104,12 @@ SAMPLES: Final = {
     for sample in (
         Sample("dev", ROOT / "Pulumi.dev.yaml", _OFFICIAL),
         Sample("mirror", ROOT / "Pulumi.dev.yaml", _MIRROR),
-        Sample("full", HERE / "full.yaml", _OFFICIAL),
+        Sample("full", HERE / "full.yaml", _OFFICIAL, rotating=("laptop",)),
         Sample("amd", HERE / "amd.yaml", _OFFICIAL),
         Sample("api-only", HERE / "api-only.yaml", _OFFICIAL),
+        Sample("public", HERE / "public.yaml", _OFFICIAL, keyless=("newcomer",)),
+        Sample("acme", HERE / "acme.yaml", _OFFICIAL),
+        Sample("own", HERE / "own.yaml", _OFFICIAL),
+        Sample("elsewhere", HERE / "elsewhere.yaml", _OFFICIAL),
     )
 }

@@ -1,0 +1,1 @@
+"""Services of one's own, with the platform's hardening."""
