@@ -5,13 +5,13 @@ STACK ?= dev
 export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
-WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD
+WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD URL CA WRONG_PASSWORDS SLOW SEED N ONLY REST
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
 .PHONY: help up ask open status logs preview down destroy env trust ca-renew password key keys basic client adopt doctor \
-	check test lint format gateway-test lock locks-python bench-deploy
+	check test lint format gateway-test contract attack lock locks-python bench-deploy
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -74,6 +74,12 @@ format: ## put the Python files into the house format
 gateway-test: ## Go tests of the gateway's handlers and of the image mirror
 	$(DEV)
 	@.venv/bin/python -m ops gateway-test
+contract: ## prove what clients are promised; URL=… KEY=… [CA=… WRONG_PASSWORDS=1]: on a deployed platform [SLOW=1]
+	$(DEV)
+	@.venv/bin/python -m ops contract
+attack: ## at least 1,000 hostile requests, judged by what was seen behind the gateway [SEED=… N=…] [ONLY=number]
+	$(DEV)
+	@.venv/bin/python -m tests.attack
 lock: ## look up the official images' digests, write locks/official.json
 	$(OPS) lock
 locks-python: ## resolve requirements/*.in again, with hashes
