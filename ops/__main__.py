@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ca-renew": ("ops.look", "ca_renew"),
     "lock": ("ops.look", "lock"),
     "gateway-test": ("ops.look", "gateway_test"),
+    "contract": ("ops.contract", "contract"),
     "bench-deploy": ("ops.bench", "bench"),
 }
 

@@ -34,6 +34,10 @@ class Request:
     delete_data: bool = False
     confirm: str = ""
     cold: bool = False
+    url: str = ""
+    ca: str = ""
+    wrong_passwords: bool = False
+    slow: bool = False
 
 
 def parse(command: str, env: Mapping[str, str]) -> Request:
@@ -63,6 +67,10 @@ def parse(command: str, env: Mapping[str, str]) -> Request:
         delete_data=_one_of("DATA", data, {"": False, "keep": False, "delete": True}),
         confirm=env.get("CONFIRM", ""),
         cold=_yes("COLD", env),
+        url=env.get("URL", ""),
+        ca=env.get("CA", ""),
+        wrong_passwords=_yes("WRONG_PASSWORDS", env),
+        slow=_yes("SLOW", env),
     )
 
 

@@ -68,7 +68,7 @@ class Relay:
 def relaying(client: Client, folder: Path) -> Iterator[Relay]:
     """Starts a relay to the gateway of `client`, at its pace. Its certificate is kept in `folder`."""
     certificate = folder / "relay.pem"
-    certificate.write_bytes(_certificate())
+    certificate.write_bytes(certificate())
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trust.load_cert_chain(certificate)
 
@@ -150,7 +150,7 @@ def _pass(client: Client, relay: Relay, sent: Sent, near: ssl.SSLSocket) -> None
             return
 
 
-def _certificate() -> bytes:
+def certificate() -> bytes:
     """A key and a certificate for this machine's own names, which is its own authority, for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay of the contract tests")])

@@ -31,7 +31,7 @@ class TestTheRequest:
             ("", None), ("not json", None), ("[]", None), ('"text"', None), ("{", None), ("{}", "model"),
             ('{"model": 1}', "model"), ('{"model": ""}', "model"), ('{"model": null}', "model"),
             (f'{{"model": "{NO_MODEL}", "model": "{NO_MODEL}"}}', "model"),
-            (f'{{"model": "{NO_MODEL}", "mod\\u0065l": "default"}}', "model"),
+            (f'{{"model": "{NO_MODEL}", "mod\\u0065l": "{NO_MODEL}"}}', "model"),
             (f'{{"model": "{NO_MODEL}"}} {{}}', None), ("[" * 5000 + "]" * 5000, None),
             (f'{{"model": "{NO_MODEL}", "x": ' + '{"x":' * 200 + "1" + "}" * 200 + "}", None),
         ],

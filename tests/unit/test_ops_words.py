@@ -10,7 +10,7 @@ from ops import bench
 from ops.docker import DockerCli, Result
 from tests.support.samples import ROOT
 
-WORDS = ("SOURCE", "HOST", "Q", "MODEL", "S", "NAME", "DATA", "CONFIRM", "COLD")
+WORDS = ("SOURCE", "HOST", "Q", "MODEL", "S", "NAME", "DATA", "CONFIRM", "COLD", "URL", "CA", "SLOW")
 
 
 def passed_on(shell: dict[str, str], *typed: str) -> dict[str, str]:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import httpx
 
-from clients.given import KEY, URL, on_fakes
+from clients.given import KEY, OWN, URL, on_fakes
 
 SENT = {"Authorization": f"Bearer {KEY}"}
 HELLO = {"model": "default", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
 
 
+def _client(*, http2: bool) -> httpx.Client:
+    """Paced where the gateway is not the suite's own."""
+    return httpx.Client(http2=http2, headers=SENT, event_hooks={"request": [lambda _: time.sleep(0 if OWN else 0.25)]})
+
+
 def speaks_http_2() -> None:
-    with httpx.Client(http2=True, headers=SENT) as client:
+    with _client(http2=True) as client:
         answer = client.get(f"{URL}/v1/models")
         assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
 
 
 def speaks_http_1_1() -> None:
-    with httpx.Client(headers=SENT) as client:
+    with _client(http2=False) as client:
         answer = client.get(f"{URL}/v1/models")
         assert (answer.status_code, answer.http_version) == (200, "HTTP/1.1")
 
 
 def refuses_over_http_2_as_over_http_1_1() -> None:
-    with httpx.Client(http2=True, headers=SENT) as client:
+    with _client(http2=True) as client:
         answer = client.get(f"{URL}/v1/files")
         assert (answer.status_code, answer.http_version) == (404, "HTTP/2")
         assert answer.json()["error"]["code"] == "not_found"
@@ -34,7 +40,7 @@ def refuses_over_http_2_as_over_http_1_1() -> None:
 
 
 def streams_over_http_2() -> None:
-    with httpx.Client(http2=True, headers=SENT) as client:
+    with _client(http2=True) as client:
         with client.stream("POST", f"{URL}/v1/chat/completions", json=HELLO | {"stream": True}) as answer:
             lines = [line for line in answer.iter_lines() if line]
         assert answer.http_version == "HTTP/2"

@@ -110,7 +110,7 @@ def an_unknown_model_is_an_error_that_says_so() -> None:
     with raises(ollama.ResponseError) as caught:
         client.chat("contract-probe/does-not-exist", MESSAGES)
     assert caught[0].status_code == 404
-    assert "does-not-exist" in caught[0].error
+    assert "does-not-exist" in str(caught[0])
 
 
 @on_fakes
