@@ -2,6 +2,7 @@ package llm
 
 import (
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -11,12 +12,15 @@ import (
 
 	caddy "github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
 // Auth lets known consumers pass and nobody else. It reads Bearer keys, and Basic
-// with the consumer's name as user and its key as password; removes everything that
-// looks like a credential; and counts requests per consumer.
+// with the consumer's name as user and its key, or a password of its own choice, as
+// password; removes everything that looks like a credential; and counts requests per
+// consumer. Whoever shows a valid key is known by it; everybody else is known by
+// address, and limited before any password is hashed.
 //
 // It sets {http.vars.llm_consumer}, {http.vars.llm_scopes} and
 // {http.auth.user.id} (user_id in the access log).
@@ -28,10 +32,40 @@ type Auth struct {
 	// Realm is named in the challenge of a 401. Default: "private-llm".
 	Realm string `json:"realm,omitempty"`
 	// Scope is what a consumer needs for the routes behind this handler: "chat",
-	// "embeddings", "native" or "show". Default: none, any consumer may pass.
+	// "embeddings", "native", "show", "services" or "admin". Default: none, any consumer
+	// may pass.
 	Scope string `json:"scope,omitempty"`
+	// Addresses bounds what an address may do that has shown no valid key. It needs
+	// llm_edge before this handler. Default: no bound.
+	Addresses *AddressLimits `json:"addresses,omitempty"`
+	// KeepCookies leaves cookies for the pages behind (they are removed otherwise).
+	KeepCookies bool `json:"keep_cookies,omitempty"`
 
 	source *source
+	zone   *zone // nil without Addresses
+}
+
+// AddressLimits is what one address may do before it has shown a valid key.
+type AddressLimits struct {
+	// Zone names what is counted together.
+	Zone string `json:"zone"`
+	// Rate is how many requests without a valid key are answered.
+	Rate Pace `json:"rate"`
+	// Failures are wrong keys and passwords.
+	Failures Failures `json:"failures"`
+}
+
+func (a *AddressLimits) check() error {
+	if a.Zone == "" {
+		return errors.New("addresses.zone is empty")
+	}
+	if err := a.Rate.check(); err != nil {
+		return fmt.Errorf("addresses.rate: %w", err)
+	}
+	if err := a.Failures.check(); err != nil {
+		return fmt.Errorf("addresses.%w", err)
+	}
+	return nil
 }
 
 // CaddyModule tells Caddy what this is.
@@ -59,8 +93,16 @@ func (a *Auth) Provision(ctx caddy.Context) error {
 	if a.Scope != "" && !slices.Contains(knownScopes, a.Scope) {
 		return configError("llm_auth", "scope is %q: allowed are %s", a.Scope, strings.Join(knownScopes, ", "))
 	}
-	if err := metrics.register(ctx.GetMetricsRegistry()); err != nil {
-		return configError("llm_auth", "%w", err)
+	if a.Addresses != nil {
+		if err := a.Addresses.check(); err != nil {
+			return configError("llm_auth", "%w", err)
+		}
+		a.zone = zoneOf(a.Addresses.Zone)
+	}
+	for _, register := range []func(*prometheus.Registry) error{metrics.register, addressMetrics.register} {
+		if err := register(ctx.GetMetricsRegistry()); err != nil {
+			return configError("llm_auth", "%w", err)
+		}
 	}
 	source, err := openSource(filepath.Clean(a.ConsumersFile))
 	if err != nil {
@@ -82,20 +124,20 @@ func (a *Auth) Cleanup() error {
 // consumer's name.
 func (a *Auth) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	now := a.source.now()
-	shown, refusal := takeCredentials(r.Header)
+	shown, refusal := takeCredentials(r.Header, a.KeepCookies)
 	var cred *credential
 	if refusal == nil {
-		if cred = a.authenticate(shown, now); cred == nil {
-			refusal = errBadKey
-		}
+		cred = a.byKey(shown, now)
 	}
-	if refusal != nil {
-		metrics.authFailures.WithLabelValues(refusal.Code).Inc()
-		if refusal.Status == http.StatusUnauthorized {
-			a.challenge(w.Header(), shown.scheme)
+	if cred == nil {
+		if cred, refusal = a.byAddress(r, shown, refusal, now); refusal != nil {
+			metrics.authFailures.WithLabelValues(refusal.Code).Inc()
+			if refusal.Status == http.StatusUnauthorized {
+				a.challenge(w.Header(), shown.scheme)
+			}
+			refusal.write(w)
+			return nil
 		}
-		refusal.write(w)
-		return nil
 	}
 
 	ctx, sess, leave := a.source.enter(r.Context(), cred, now)
@@ -117,13 +159,17 @@ func (a *Auth) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	return next.ServeHTTP(w, r)
 }
 
-// authenticate finds the credential by the hash of the key. Whoever has no key can
-// not choose hashes, so the look-up tells them nothing; names are compared in
-// constant time after it.
-func (a *Auth) authenticate(shown presented, now time.Time) *credential {
+// byKey finds the credential by the hash of the key, or by a password that was found
+// good a short time ago. Whoever has no key can not choose hashes, so the look-up tells
+// them nothing; names are compared in constant time after it.
+func (a *Auth) byKey(shown presented, now time.Time) *credential {
+	known := a.source.active.Load()
 	hash := hashKey(shown.key)
-	cred := a.source.active.Load().find(hash, now)
+	cred := known.find(hash, now)
 	if cred == nil || subtle.ConstantTimeCompare(hash[:], cred.hash[:]) != 1 {
+		if shown.scheme == schemeBasic {
+			return known.remembered(shown, now)
+		}
 		return nil
 	}
 	if shown.scheme == schemeBasic && subtle.ConstantTimeCompare([]byte(shown.user), []byte(cred.consumer.Name)) != 1 {
@@ -132,13 +178,40 @@ func (a *Auth) authenticate(shown presented, now time.Time) *credential {
 	return cred
 }
 
+// byAddress deals with whoever has shown no valid key: bounded by address first, then
+// the password, if one was shown. Exactly one of credential and refusal is returned.
+func (a *Auth) byAddress(r *http.Request, shown presented, refusal *apiError, now time.Time) (*credential, *apiError) {
+	client := clientOf(r)
+	if a.zone != nil {
+		if tooOften := a.zone.admit(client, now, a.Addresses.Rate); tooOften != nil {
+			return nil, tooOften
+		}
+	}
+	if refusal == nil {
+		refusal = errBadKey
+		if shown.scheme == schemeBasic {
+			cred, err := a.source.active.Load().byPassword(r.Context(), shown, now)
+			switch {
+			case err != nil:
+				return nil, errorForStatus(http.StatusServiceUnavailable)
+			case cred != nil:
+				return cred, nil
+			}
+		}
+	}
+	if a.zone != nil && refusal.Code == errBadKey.Code {
+		a.zone.fail(client, now, &a.Addresses.Failures)
+	}
+	return nil, refusal
+}
+
 // admit applies what a known consumer may do here: the scope, then the rate.
 func (a *Auth) admit(sess *session, now time.Time) *apiError {
 	if a.Scope != "" && !sess.consumer.hasScope(a.Scope) {
 		return &apiError{Status: http.StatusForbidden, Code: "missing_scope",
 			Message: fmt.Sprintf("This key lacks the scope %q.", a.Scope)}
 	}
-	if wait, ok := sess.usage.requests.take(now, sess.consumer.RequestsPerMinute); !ok {
+	if wait, ok := sess.usage.requests.take(now, sess.consumer.RequestsPerMinute, sess.consumer.Burst); !ok {
 		return &apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", RetryAfter: wait,
 			Message: fmt.Sprintf("This key may send %d requests a minute. Wait %d seconds.",
 				sess.consumer.RequestsPerMinute, wholeSeconds(wait))}

@@ -93,6 +93,7 @@ func passed(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 type directory struct {
 	consumers map[string]*consumer
 	keys      map[keyHash]*credential
+	passwords bool // some consumer has one of its own choice
 }
 
 var emptyDirectory = &directory{}
@@ -209,6 +210,11 @@ func (d *directory) add(spec consumerSpec) error {
 			cred.expires = *key.Expires
 		}
 		d.keys[hash] = cred
+	}
+	if len(c.PasswordBcrypt) > 0 {
+		hash := passwordKey(c)
+		d.keys[hash] = &credential{consumer: c, hash: hash}
+		d.passwords = true
 	}
 	d.consumers[spec.Name] = c
 	return nil

@@ -46,9 +46,9 @@ type presented struct {
 }
 
 // takeCredentials reads the one credential of a request and removes every header
-// that could carry one. The error is an answer: 400 for more than one credential,
-// 401 for one that cannot be read.
-func takeCredentials(h http.Header) (presented, *apiError) {
+// that could carry one, cookies unless they are to be kept. The error is an answer: 400
+// for more than one credential, 401 for one that cannot be read.
+func takeCredentials(h http.Header, keepCookies bool) (presented, *apiError) {
 	values := h.Values("Authorization")
 	others := 0
 	for name := range h {
@@ -56,7 +56,11 @@ func takeCredentials(h http.Header) (presented, *apiError) {
 		if _, is := credentialHeaders[plain]; !is {
 			continue
 		}
-		if _, harmless := notKeys[plain]; !harmless && name != "Authorization" {
+		_, harmless := notKeys[plain]
+		if harmless && keepCookies && name == "Cookie" {
+			continue
+		}
+		if !harmless && name != "Authorization" {
 			others++
 		}
 		delete(h, name)

@@ -31,14 +31,14 @@ func TestParseAuthorization(t *testing.T) {
 
 func TestEveryCredentialHeaderIsRemoved(t *testing.T) {
 	h := http.Header{"Accept": {"x"}, "X_api_key": {"k"}, "X.Api.Key": {"k"}, "Cookie": {"a=b"}, "Api-Key": {"k"}}
-	if _, refusal := takeCredentials(h); refusal == nil || refusal.Status != 401 {
+	if _, refusal := takeCredentials(h, false); refusal == nil || refusal.Status != 401 {
 		t.Errorf("refusal: %+v", refusal)
 	}
 	if len(h) != 1 || h.Get("Accept") != "x" {
 		t.Errorf("left: %v", h)
 	}
 	h = http.Header{"Authorization": {"Bearer k"}, "Cookie": {"a=b"}}
-	if p, refusal := takeCredentials(h); refusal != nil || p.key != "k" || len(h) != 0 {
+	if p, refusal := takeCredentials(h, false); refusal != nil || p.key != "k" || len(h) != 0 {
 		t.Errorf("a cookie beside a key: %+v %+v %v", p, refusal, h)
 	}
 }

@@ -1,11 +1,12 @@
 // Package llm holds the Caddy modules that make a plain reverse proxy understand
-// LLM traffic: who asks (llm_auth), which model and engine (llm), what may be used
+// LLM traffic: what comes in at all (llm_edge), how often one address may ask
+// (llm_limit), who asks (llm_auth), which model and engine (llm), what may be used
 // (llm_models), whether anything can answer (llm_health), and errors in the shape
 // that OpenAI's clients read (llm_error).
 //
 // A route for models looks like this:
 //
-//	rate_limit (per address) -> llm_auth -> llm -> reverse_proxy {http.vars.llm_upstream}
+//	llm_edge -> llm_auth -> llm -> reverse_proxy {http.vars.llm_upstream}
 //
 // Nothing here keeps a prompt or an answer, and nothing here logs a key.
 package llm
@@ -15,6 +16,9 @@ import (
 )
 
 func init() {
+	caddy.RegisterModule(Edge{})
+	caddy.RegisterModule(PathMatcher{})
+	caddy.RegisterModule(Limit{})
 	caddy.RegisterModule(Auth{})
 	caddy.RegisterModule(Handler{})
 	caddy.RegisterModule(Models{})
@@ -25,6 +29,8 @@ func init() {
 // Names of the Caddy variables that the handlers set; a configuration reads them
 // as {http.vars.<name>}.
 const (
+	varAddress   = "llm_address"   // the client's address
+	varClient    = "llm_client"    // the same, or its /64 network: what limits are counted by
 	varConsumer  = "llm_consumer"  // name of the consumer
 	varScopes    = "llm_scopes"    // its scopes, separated by spaces
 	varModel     = "llm_model"     // id of the model asked for

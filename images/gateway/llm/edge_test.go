@@ -1,0 +1,132 @@
+package llm
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"testing"
+
+	caddy "github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// letThrough is what an edge let through.
+type letThrough struct {
+	*http.Request
+	address, client string
+}
+
+// through sends a request through an edge; nil where it was answered instead.
+func through(t *testing.T, e *Edge, r *http.Request) (*letThrough, *httptest.ResponseRecorder) {
+	t.Helper()
+	if err := e.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, nil)
+	var seen *letThrough
+	err := e.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+		address, _ := caddyhttp.GetVar(r.Context(), varAddress).(string)
+		seen = &letThrough{r, address, clientOf(r)}
+		return nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seen, w
+}
+
+func asked(target string, change func(*http.Request)) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "https://gw.test:8443/", nil)
+	r.RequestURI, r.RemoteAddr = target, "192.0.2.7:4000"
+	if change != nil {
+		change(r)
+	}
+	return r
+}
+
+func TestHostsArePinnedWithTheirPort(t *testing.T) {
+	hosts := []string{"GW.test:8443", "[::1]:8443", "plain.test:443", "other.test"}
+	for host, want := range map[string]bool{
+		"gw.test:8443": true, "Gw.Test:8443": true, "[::1]:8443": true, "plain.test": true, "plain.test:443": true, "other.test:443": true,
+		"gw.test": false, "gw.test:443": false, "gw.test.:8443": false, "gw.test:08443": false, "evil": false, "": false, "plain.test:80": false,
+		"gw.test:8443/..": false, "gw.test:8443#": false, "a@gw.test:8443": false,
+	} {
+		seen, w := through(t, &Edge{Hosts: hosts}, asked("/v1/models", func(r *http.Request) { r.Host = host }))
+		if (seen != nil) != want || !want && w.Code != http.StatusMisdirectedRequest {
+			t.Errorf("%q: passed %v, status %d", host, seen != nil, w.Code)
+		}
+	}
+	if seen, _ := through(t, &Edge{}, asked("/live", func(r *http.Request) { r.Host = "10.0.0.1" })); seen == nil {
+		t.Error("without hosts any name is answered")
+	}
+	for target, status := range map[string]int{"https://gw.test:8443/v1/models": 200, "https://evil/v1/models": 421, "https://gw.test:8443//v1": 400, "*": 400} {
+		if _, w := through(t, &Edge{Hosts: hosts}, asked(target, func(r *http.Request) { r.Host = "gw.test:8443" })); w.Code != status {
+			t.Errorf("%q: %d", target, w.Code)
+		}
+	}
+}
+
+func TestForgedHeadersAreRemovedInEverySpelling(t *testing.T) {
+	forgeries := []string{"Forwarded", "X-Real-Ip", "x-real-ip", "X_Real_Ip", "X.Real.Ip", "X-Real_ip", "True-Client-Ip", "X-Forwarded-For", "X-Forwarded-Proto",
+		"X-Forwarded-Host", "X-FORWARDED-EMAIL", "X.forwarded.email", "X_forwarded_user", "Remote-User", "Remote.user", "REMOTE_USER", "Tailscale-User-Login",
+		"Tailscale.User.Login", "X-Webauth-User", "X-Auth-Request-Email", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-HTTP-Method",
+		"X-Method-Override", "X-Consumer", "X-Consumer-Name", "Cf-Connecting-Ip", "Via", "Trailer", "Expect", "Host", "Proxy", "Any_name", "Any.name",
+		"X-Envoy-Original-Path", "Ssl-Client-Cert", "X-User-Id"}
+	good := map[string]string{"Accept": "x", "Authorization": "Bearer k", "Cookie": "a=b", "Content-Type": "application/json", "X-Stainless-Os": "Linux",
+		"User-Agent": "u", "Idempotency-Key": "1", "Openai-Organization": "o", "X-Requested-With": "x", "Origin": "https://a", "Sec-Websocket-Key": "k", "Upgrade": "websocket"}
+	seen, _ := through(t, &Edge{}, asked("/", func(r *http.Request) {
+		for _, name := range forgeries {
+			r.Header[name] = []string{"canary", "canary again"}
+		}
+		for name, value := range good {
+			r.Header[name] = []string{value}
+		}
+		r.Header["Connection"] = []string{"close, X-Forwarded-For, Upgrade"}
+		r.Trailer = http.Header{"X-Forwarded-For": nil}
+	}))
+	want := http.Header{"Connection": {"Upgrade"}}
+	for name, value := range good {
+		want[name] = []string{value}
+	}
+	if !reflect.DeepEqual(seen.Header, want) || seen.Trailer != nil {
+		t.Errorf("left: %v, trailers %v", seen.Header, seen.Trailer)
+	}
+}
+
+func TestTheClientIsThePeerOrWhatATrustedProxySays(t *testing.T) {
+	e := Edge{TrustedProxies: []string{"10.0.0.5", "fd00::/8"}}
+	for name, c := range map[string]struct{ peer, forwarded, address, client string }{
+		"peer":                   {"192.0.2.7:4000", "198.51.100.1", "192.0.2.7", "192.0.2.7"},
+		"trusted":                {"10.0.0.5:1", "203.0.113.9, 198.51.100.1", "198.51.100.1", "198.51.100.1"},
+		"trusted, nothing said":  {"10.0.0.5:1", "", "10.0.0.5", "10.0.0.5"},
+		"trusted, rubbish":       {"10.0.0.5:1", "unknown", "10.0.0.5", "10.0.0.5"},
+		"trusted network":        {"[fd00::1]:1", "2001:db8:1:2:3::4", "2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
+		"one household":          {"[2001:db8:1:2:aaaa::1]:1", "", "2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"},
+		"IPv4 inside IPv6":       {"[::ffff:192.0.2.7]:1", "", "192.0.2.7", "192.0.2.7"},
+		"a zone":                 {"[fe80::1%eth0]:1", "", "fe80::1", "fe80::/64"},
+		"trusted IPv4 inside v6": {"[::ffff:10.0.0.5]:1", "198.51.100.1", "198.51.100.1", "198.51.100.1"},
+	} {
+		seen, _ := through(t, &e, asked("/", func(r *http.Request) {
+			r.RemoteAddr = c.peer
+			if c.forwarded != "" {
+				r.Header.Set("X-Forwarded-For", c.forwarded)
+			}
+		}))
+		if seen.address != c.address || seen.client != c.client || addressOf(seen.RemoteAddr).String() != c.address {
+			t.Errorf("%s: %q %q %q", name, seen.address, seen.client, seen.RemoteAddr)
+		}
+		if seen.Header.Get("X-Forwarded-For") != "" {
+			t.Errorf("%s: the header is still there", name)
+		}
+		e.trusted = nil
+	}
+}
+
+func TestWrongSettingsOfAnEdgeAreToldAtStart(t *testing.T) {
+	for _, e := range []Edge{{Proto: "h2"}, {Hosts: []string{""}}, {Hosts: []string{"a/b"}}, {Hosts: []string{"{host}"}}, {TrustedProxies: []string{"lan"}}} {
+		if err := e.Provision(caddy.Context{}); err == nil {
+			t.Errorf("%+v is taken", e)
+		}
+	}
+}
