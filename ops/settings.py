@@ -23,6 +23,7 @@ from ops.progress import Say
 from ops.pulumi import PROJECT, Pulumi, cloud, foreign
 from stack.config.access import CHAT_CONSUMER
 from stack.config.explain import parse_platform
+from stack.config.gateway import TlsMode
 from stack.config.model import Platform
 
 STACK_LABEL: Final = volumes.STACK_LABEL
@@ -277,6 +278,8 @@ def ensure(pulumi: Pulumi, configured: Platform, say: Say, *, renew: bool = Fals
         put(pulumi, name, makers[name](), secret=True)
     ensure_ca(pulumi, configured, have, say)
     keep_copy(pulumi)
+    if lacking := configured.lacking(lambda key: f"{PROJECT}:{key}" in have):
+        raise OpsError("\n".join(lacking))
 
 
 def end_overlaps(pulumi: Pulumi, configured: Platform, say: Say) -> None:
@@ -308,18 +311,26 @@ def put(pulumi: Pulumi, name: str, value: str, *, secret: bool) -> None:
 
 
 def ensure_ca(pulumi: Pulumi, configured: Platform, have: set[str], say: Say) -> None:
-    """The authority, made once; refused when it cannot vouch for a configured host name."""
-    hostnames = tuple(configured.gateway.hostnames)
+    """The authority, made once; refused when it cannot vouch for a configured name or address."""
+    hostnames = vouched(configured)
     if {CA_KEY, CA_CERTIFICATE} <= have and not renewal(pulumi.stack).exists():
         certificate = str(read(pulumi.file).config[CA_CERTIFICATE])
         if outside := ca.uncovered(certificate, hostnames):
             raise OpsError(
-                f"{pulumi.file.name}: gateway.hostnames has {', '.join(outside)}, which this stack's certificate "
+                f"{pulumi.file.name}: gateway has the names {', '.join(outside)}, which this stack's certificate "
                 "authority may not vouch for (it was made for other names)\n"
                 f"fix: `make ca-renew STACK={pulumi.stack}` makes a new one, which clients then have to trust"
             )
         return
     renew_ca(pulumi, configured, say)
+
+
+def vouched(configured: Platform) -> tuple[str, ...]:
+    """What the stack's own authority vouches for, beside this machine's own names."""
+    gateway = configured.gateway
+    if gateway.tls.mode is not TlsMode.INTERNAL:
+        return ()
+    return gateway.names if ca.within(gateway.address) else (*gateway.names, gateway.address)
 
 
 def renewal(stack: str) -> Path:
@@ -329,18 +340,20 @@ def renewal(stack: str) -> Path:
 
 def renew_ca(pulumi: Pulumi, configured: Platform, say: Say) -> None:
     """Makes a new authority for the names configured now. Interrupted, the next run makes it again."""
-    hostnames = tuple(configured.gateway.hostnames)
+    hostnames = vouched(configured)
     key, certificate = ca.create(f"{PROJECT} {pulumi.stack} root CA", hostnames, configured.gateway.address)
     write_atomic(renewal(pulumi.stack), "")
     put(pulumi, CA_KEY, key, secret=True)
     put(pulumi, CA_CERTIFICATE, certificate, secret=False)
     keep_copy(pulumi)
     renewal(pulumi.stack).unlink(missing_ok=True)
-    say(f"certificate authority: for {', '.join(hostnames)} and this machine until {ca.expires(certificate):%Y-%m-%d}")
+    say(
+        f"certificate authority: for {', '.join([*hostnames, 'this machine'])} until {ca.expires(certificate):%Y-%m-%d}"
+    )
 
 
 def certificate_file(pulumi: Pulumi) -> Path:
-    """The authority's certificate as a file for clients."""
+    """The certificates that clients trust the gateway by: our authority's, or this system's where others vouch."""
     return record.folder() / f"{pulumi.stack}.ca.pem"
 
 
@@ -361,6 +374,8 @@ def write_certificates(pulumi: Pulumi) -> None:
     system = ssl.get_default_verify_paths().cafile
     ours = f"{str(certificate).strip()}\n"
     theirs = Path(system).read_text() if system and Path(system).exists() else ""
-    for path, text in ((certificate_file(pulumi), ours), (bundle_file(pulumi), f"{theirs.rstrip()}\n{ours}".lstrip())):
+    both = f"{theirs.rstrip()}\n{ours}".lstrip()
+    own = platform(pulumi.file).gateway.tls.mode is TlsMode.INTERNAL
+    for path, text in ((certificate_file(pulumi), ours if own else both), (bundle_file(pulumi), both)):
         if not path.exists() or path.read_text() != text:
             write_atomic(path, text, 0o644)

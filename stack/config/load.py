@@ -74,8 +74,8 @@ def load() -> Environment:
     keys = {consumer.name: config.get_secret(f"key-{consumer.name}") for consumer in platform.consumers}
     for name in keys.keys() & {"default", CHAT_CONSUMER, *(one.name for one in platform.services if one.api)}:
         keys[name] = config.require_secret(f"key-{name}")
-    for problem in [*_engine_keys(config, platform), *_builds(platform)]:
-        raise pulumi.RunError(problem)
+    if problems := [*platform.lacking(lambda key: config.get_secret(key) is not None), *_unbuildable(platform)]:
+        raise pulumi.RunError("\n".join(problems))
     given = platform.gateway.tls.mode is TlsMode.CERTIFICATE
     return Environment(
         project=project,
@@ -97,17 +97,7 @@ def load() -> Environment:
     )
 
 
-def _engine_keys(config: pulumi.Config, platform: Platform) -> Iterator[str]:
-    """What is missing of the keys that engines elsewhere want."""
-    for name, key in platform.engine_keys.items():
-        if config.get_secret(key) is None:
-            yield (
-                f"upstream `{name}` wants a key, and there is none; `pulumi config set --secret private-llm:{key}` "
-                'asks for it (in a shell prepared by `eval "$(make -s env)"`)'
-            )
-
-
-def _builds(platform: Platform) -> Iterator[str]:
+def _unbuildable(platform: Platform) -> Iterator[str]:
     """Services that cannot be built."""
     for service in platform.services:
         if service.build and not (ROOT / service.build / "Dockerfile").is_file():

@@ -6,7 +6,7 @@ Keys are camelCase in YAML and snake_case in Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Annotated, Final, Self
@@ -353,6 +353,15 @@ class Platform(Strict):
     def engine_keys(self) -> dict[str, str]:
         """Upstream -> the flat secret key of what it wants to be shown."""
         return {upstream.name: f"engine-key-{upstream.name}" for upstream in self.upstreams if upstream.key}
+
+    def lacking(self, has: Callable[[str], bool]) -> list[str]:
+        """What is wrong with the secrets that nobody can generate, one sentence each; `has` tells by flat key."""
+        return [
+            f"the engine {name!r} in upstreams wants a key, and there is none: `pulumi config set --secret "
+            f'private-llm:{key}` asks for it (in a shell prepared by `eval "$(make -s env)"`)'
+            for name, key in self.engine_keys.items()
+            if not has(key)
+        ]
 
     @property
     def uses_engine(self) -> bool:

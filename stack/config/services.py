@@ -20,9 +20,10 @@ _OWN_FORMS: Final = re.compile(r"^ollama-[0-9]+$|-(seed|owner|model-pull)$")
 
 # First words of the paths that the gateway answers itself or that belong to the chat UI.
 OWN_PATHS: Final = frozenset({
-    "admin", "api", "assets", "audio", "auth", "c", "cache", "channels", "error", "folders", "grafana", "health",
-    "home", "live", "m", "metrics", "notes", "oauth", "ollama", "playground", "prometheus", "pyodide", "s",
-    "services", "static", "themes", "v1", "wasm", "watch", "workspace", "ws",
+    "admin", "api", "assets", "audio", "auth", "automations", "c", "cache", "calendar", "channels", "docs", "error",
+    "folders", "grafana", "health", "home", "licenses", "live", "m", "metrics", "notes", "oauth", "ollama", "openai",
+    "playground", "prometheus", "pyodide", "s", "services", "static", "themes", "v1", "wasm", "watch", "workspace",
+    "ws",
 })  # fmt: skip
 
 # Set by the platform for services that use the models.

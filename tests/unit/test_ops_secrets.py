@@ -135,3 +135,23 @@ def test_an_authority_whose_making_was_interrupted_is_made_again(stack: Stack) -
     stack.puts = []
     settings.ensure_ca(stack.as_pulumi, stack.platform, set(stack.config), quiet)
     assert stack.puts == []
+
+
+class TestKeysOfEngines:
+    """Nobody can generate what somebody else's engine wants."""
+
+    def keyed(self, stack: Stack, **values: object) -> None:
+        box: dict[str, Any] = {"name": "box", "urls": ["https://api.example.org"], "key": True}
+        wanted: dict[str, Any] = {**PLATFORM, "upstreams": [box]}
+        wanted["models"] = [*wanted["models"], {"name": "far", "engine": "box"}]
+        data = {settings.PLATFORM: wanted, **OLD, **values}
+        stack.file.write_text(yaml.safe_dump({"encryptionsalt": "v1:old", "config": data}))
+
+    def test_one_that_is_missing_is_told_with_the_command(self, stack: Stack) -> None:
+        self.keyed(stack)
+        (said,) = stack.platform.lacking(lambda key: f"private-llm:{key}" in stack.config)
+        assert "`pulumi config set --secret private-llm:engine-key-box`" in said
+
+    def test_one_that_is_there_is_not_asked_for(self, stack: Stack) -> None:
+        self.keyed(stack, **{"private-llm:engine-key-box": {"secure": "v1:x:y"}})
+        assert stack.platform.lacking(lambda key: f"private-llm:{key}" in stack.config) == []
