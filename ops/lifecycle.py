@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ops import health, look, models, repair, settings, show, volumes
+from ops import certificate, health, look, models, repair, settings, show, volumes
 from ops.bootstrap import bootstrap
 from ops.errors import OpsError
 from ops.progress import say
@@ -104,6 +104,7 @@ def settled(session: Session) -> dict[str, Any]:
     if pulumi.keeps_files and not pulumi.checkpoint.exists():
         refuse_orphans(pulumi, {})
     settings.ensure(pulumi, session.platform, say)
+    certificate.check(pulumi, session.platform)
     deployment = pulumi.export()
     refuse_orphans(pulumi, deployment)
     return deployment

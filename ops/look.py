@@ -17,6 +17,7 @@ from ops.progress import say
 from ops.pulumi import PROJECT, SERVICES, Pulumi, exports, outputs
 from ops.pulumi import settings as environment
 from ops.request import Request
+from stack.config.gateway import TlsMode
 from stack.versions import IMAGES
 
 JOBS: Final = ("-seed", "-owner", "-model-pull")
@@ -183,6 +184,9 @@ def password(request: Request) -> int:
 def trust(request: Request) -> int:
     """Puts the authority's certificate among those of this system (needs root), or says how."""
     pulumi = opened(request)
+    if settings.platform(pulumi.file).gateway.tls.mode is not TlsMode.INTERNAL:
+        print("others than this stack vouch for its gateway (gateway.tls.mode): there is nothing to trust here")
+        return 0
     settings.write_certificates(pulumi)
     certificate = settings.certificate_file(pulumi)
     for folder, ending, command in SYSTEM_TRUST:

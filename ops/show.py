@@ -19,7 +19,7 @@ def summary(stack: str, outputs: Mapping[str, Any], admin: str | None, source: s
     """Where to go now, how to sign in, what is different from usual."""
     urls = outputs.get("endpoints") or {}
     suffix = "" if stack == "dev" else f" STACK={stack}"
-    rows = [[name, str(urls[name])] for name in ("chat", "api", "health") if urls.get(name)]
+    rows = [[name, str(urls[name])] for name in ("chat", "api", "health", "grafana", "prometheus") if urls.get(name)]
     if admin and urls.get("chat"):
         rows.append(["sign in", f"{admin}, password: make password{suffix}"])
     rows.append(["API key", f"make key NAME=default{suffix}"])

@@ -23,6 +23,12 @@ _READ: Final = ["GET", "HEAD"]
 _ANSWERS: Final = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
 _NATIVE: Final = [f"/ollama/api/{name}" for name in ("chat", "generate", "embed", "embeddings")]
 _NATIVE_LISTS: Final = [f"/ollama/api/{name}" for name in ("tags", "ps", "version")]
+_SHOW: Final = ["/ollama/api/show"]
+_LIST: Final = ["/v1/models", "/v1/models/*"]
+_EMBEDDINGS: Final = ["/v1/embeddings"]
+
+# All that leads anywhere.
+DOORS: Final = (*_LIST, *_ANSWERS, *_EMBEDDINGS, *_NATIVE, *_NATIVE_LISTS, *_SHOW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +46,14 @@ class Api:
         return [
             *self._pins(),
             route(
-                Match(method=_READ, llm_path=["/v1/models", "/v1/models/*"]),
+                Match(method=_READ, llm_path=_LIST),
                 self.auth(None),
                 caddy.LlmModels(models=self.catalog),
             ),
             self._forward(_ANSWERS, "chat"),
-            self._forward(["/v1/embeddings"], "embeddings"),
-            route(Match(llm_path=["/v1/models", "/v1/models/*"]), *not_allowed(_READ)),
-            route(Match(llm_path=[*_ANSWERS, "/v1/embeddings"]), *not_allowed(["POST"])),
+            self._forward(_EMBEDDINGS, "embeddings"),
+            route(Match(llm_path=_LIST), *not_allowed(_READ)),
+            route(Match(llm_path=[*_ANSWERS, *_EMBEDDINGS]), *not_allowed(["POST"])),
         ]
 
     def native(self) -> list[Route]:
@@ -55,14 +61,14 @@ class Api:
         strip = caddy.Rewrite(strip_path_prefix="/ollama")
         return [
             self._forward(_NATIVE, "native", strip),
-            self._forward(["/ollama/api/show"], "show", strip),
+            self._forward(_SHOW, "show", strip),
             route(
                 Match(method=_READ, llm_path=_NATIVE_LISTS),
                 self.auth("native"),
                 strip,
                 caddy.LlmNative(engines=self.engines, models=self.catalog),
             ),
-            route(Match(llm_path=[*_NATIVE, "/ollama/api/show"]), *not_allowed(["POST"])),
+            route(Match(llm_path=[*_NATIVE, *_SHOW]), *not_allowed(["POST"])),
             route(Match(llm_path=_NATIVE_LISTS), *not_allowed(_READ)),
         ]
 

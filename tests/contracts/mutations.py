@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.support.recorder import Plan, Secret, unwrapped
+from tests.support.samples import OVERLAP
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -100,23 +101,243 @@ def _files_output(change: Callable[[list[Any]], Any]) -> Callable[[Plan], Plan]:
 
 _EVERYWHERE: Final = {"internal": 9000.0, "external": 9000.0, "ip": "127.0.0.1"}
 
+Servers = dict[str, dict[str, Any]]
+
+
+def _caddy(change: Callable[[dict[str, Any]], object]) -> Callable[[Plan], Plan]:
+    def edit(text: str) -> str:
+        tree = json.loads(text)
+        change(tree)
+        return json.dumps(tree)
+
+    return _file("gateway-config", edit)
+
+
+def _servers(change: Callable[[Servers], object]) -> Callable[[Plan], Plan]:
+    return _caddy(lambda tree: change(tree["apps"]["http"]["servers"]))
+
+
+def _route_of(path: str, change: Callable[[dict[str, Any]], object], server: str = "https") -> Callable[[Plan], Plan]:
+    """Changes the first route that leads somewhere from this path."""
+
+    def edit(servers: Servers) -> None:
+        named = [r for r in servers[server]["routes"] if path in str([m.get("llm_path") for m in r.get("match", [])])]
+        named = [
+            r for r in named if {"reverse_proxy", "llm_native", "llm_models"} & {h["handler"] for h in r["handle"]}
+        ]
+        change(named[0])
+
+    return _servers(edit)
+
+
+def _kept_handlers(kind: str) -> Callable[[dict[str, Any]], object]:
+    """Drops the handlers of a kind."""
+    return lambda route: route.update(handle=[h for h in route["handle"] if h["handler"] != kind])
+
+
+def _first(server: str, change: Callable[[list[Any]], object]) -> Callable[[Plan], Plan]:
+    return _servers(lambda servers: change(servers[server]["routes"][0]["handle"]))
+
+
+_CHAT: Final = "/v1/chat/completions"
+_PULL: Final = {
+    "match": [{"method": ["POST"], "llm_path": ["/ollama/api/pull"]}],
+    "handle": [{"handler": "llm_auth", "addresses": {}}, {"handler": "llm_models"}],
+    "terminal": True,
+}
+_ROUTING: Final = [
+    Mutation("routing.every_listener_starts_with_the_edge", "no edge", _first("https", lambda first: first.pop())),
+    Mutation(
+        "routing.every_listener_starts_with_the_edge",
+        "a door before it",
+        _servers(lambda servers: servers["https"]["routes"].insert(0, _PULL)),
+    ),
+    Mutation(
+        "routing.every_listener_starts_with_the_edge",
+        "the request is changed before it",
+        _first("inner", lambda first: first[0].update(request={"set": {"Host": ["x"]}})),
+    ),
+    Mutation(
+        "routing.every_listener_starts_with_the_edge", "any name", _first("https", lambda first: first[-1].pop("hosts"))
+    ),
+    Mutation(
+        "routing.every_listener_starts_with_the_edge",
+        "plain is called encrypted",
+        _first("redirect", lambda first: first[-1].update(proto="https")),
+    ),
+    Mutation(
+        "routing.listeners_are_those_of_the_configuration",
+        "one more",
+        _servers(lambda servers: servers.update(more=servers["inner"])),
+    ),
+    Mutation(
+        "routing.listeners_are_those_of_the_configuration",
+        "bodies may take for ever",
+        _servers(lambda servers: servers["https"].pop("read_min_rate")),
+    ),
+    Mutation(
+        "routing.listeners_are_those_of_the_configuration",
+        "long answers are cut",
+        _servers(lambda servers: servers["https"].update(write_timeout="60s")),
+    ),
+    Mutation(
+        "routing.listeners_are_those_of_the_configuration",
+        "the administration is on",
+        _caddy(lambda tree: tree["admin"].update(disabled=False)),
+    ),
+    Mutation("routing.every_search_ends", "no end", _servers(lambda servers: servers["https"]["routes"].pop())),
+    Mutation(
+        "routing.every_search_ends",
+        "bare errors",
+        _servers(lambda servers: servers["https"]["errors"]["routes"].pop(0)),
+    ),
+    Mutation("routing.every_search_ends", "no errors", _servers(lambda servers: servers["redirect"].pop("errors"))),
+    Mutation(
+        "routing.paths_are_matched_to_the_letter",
+        "Caddy's own",
+        _route_of(_CHAT, lambda route: route.update(match=[{"path": [_CHAT], "method": ["POST"]}])),
+    ),
+    Mutation("routing.engines_are_behind_a_key_and_the_meter", "no key", _route_of(_CHAT, _kept_handlers("llm_auth"))),
+    Mutation("routing.engines_are_behind_a_key_and_the_meter", "no meter", _route_of(_CHAT, _kept_handlers("llm"))),
+    Mutation(
+        "routing.engines_are_behind_a_key_and_the_meter",
+        "straight to the engine",
+        _route_of(_CHAT, lambda route: route["handle"][-1].update(upstreams=[{"dial": "ollama:11434"}])),
+    ),
+    Mutation(
+        "routing.engines_are_behind_a_key_and_the_meter",
+        "with the client's key",
+        _route_of(_CHAT, lambda route: route["handle"][-1]["headers"]["request"].update(delete=["Cookie"])),
+    ),
+    Mutation(
+        "routing.engines_are_behind_a_key_and_the_meter",
+        "lists without a key",
+        _route_of("/ollama/api/tags", _kept_handlers("llm_auth")),
+    ),
+    Mutation(
+        "routing.every_door_has_a_limit", "sign-in without one", _route_of("auths/signin", _kept_handlers("llm_limit"))
+    ),
+    Mutation(
+        "routing.every_door_has_a_limit",
+        "guesses without one",
+        _route_of(_CHAT, lambda route: route["handle"][0].update(addresses=None)),
+    ),
+    Mutation(
+        "routing.every_door_has_a_limit", "any method", _route_of(_CHAT, lambda route: route["match"][0].pop("method"))
+    ),
+    Mutation(
+        "routing.only_declared_paths_lead_somewhere",
+        "models are managed",
+        _servers(lambda servers: servers["https"]["routes"].insert(1, _PULL)),
+    ),
+    Mutation(
+        "routing.only_declared_paths_lead_somewhere",
+        "the native API inside",
+        _servers(lambda servers: servers["inner"]["routes"].insert(1, _PULL)),
+    ),
+    Mutation(
+        "routing.upstreams_do_not_speak_for_us",
+        "the engine's CORS",
+        _route_of(_CHAT, lambda route: route["handle"][-1]["headers"].pop("response")),
+    ),
+    Mutation(
+        "routing.other_origins_are_those_of_the_configuration",
+        "anybody",
+        _servers(
+            lambda servers: servers["https"]["routes"][0]["handle"].insert(
+                0, {"handler": "headers", "response": {"set": {"Access-Control-Allow-Origin": ["*"]}}}
+            )
+        ),
+    ),
+    Mutation(
+        "routing.other_origins_are_those_of_the_configuration",
+        "not the listed one",
+        _file("gateway-config", lambda text: text.replace("https://app.example.org", "https://evil.example.org")),
+        sample="public",
+    ),
+    Mutation(
+        "routing.other_origins_are_those_of_the_configuration",
+        "with cookies",
+        _file(
+            "gateway-config",
+            lambda text: text.replace('"Access-Control-Max-Age"', '"Access-Control-Allow-Credentials"'),
+        ),
+        sample="public",
+    ),
+    Mutation(
+        "routing.every_answer_has_its_headers", "framed", _first("https", lambda first: first[0]["response"].pop("set"))
+    ),
+    Mutation(
+        "routing.every_answer_has_its_headers",
+        "errors without",
+        _servers(lambda servers: servers["https"]["errors"]["routes"][0]["handle"].pop(0)),
+    ),
+    Mutation(
+        "routing.names_are_those_of_the_configuration",
+        "one more name",
+        _first("https", lambda first: first[-1]["hosts"].append("evil.example:8443")),
+    ),
+    Mutation(
+        "routing.names_are_those_of_the_configuration",
+        "away from here",
+        _servers(
+            lambda servers: servers["redirect"]["routes"][1]["handle"][0]["headers"].update(Location=["https://evil"])
+        ),
+    ),
+]
+
 MUTATIONS: Final = [
     Mutation(
         "exposure.only_the_gateway_publishes", "the engine publishes", _sets("ollama-container", ports=[_EVERYWHERE])
     ),
     Mutation("exposure.only_the_gateway_publishes", "nobody publishes", _sets("gateway-container", ports=[])),
-    Mutation("exposure.ports_are_on_this_machine_alone", "all addresses", _port(ip="0.0.0.0")),
-    Mutation("exposure.ports_are_on_this_machine_alone", "no address", _port(ip="")),
-    Mutation("exposure.ports_are_on_this_machine_alone", "the LAN", _port(ip="192.168.1.4")),
+    Mutation("exposure.ports_are_on_addresses_of_our_own", "all addresses", _port(ip="0.0.0.0")),
+    Mutation("exposure.ports_are_on_addresses_of_our_own", "no address", _port(ip="")),
+    Mutation("exposure.ports_are_on_addresses_of_our_own", "an address of the internet", _port(ip="8.8.8.8")),
     Mutation("exposure.ports_are_those_of_the_configuration", "another port", _port(external=4430.0)),
+    Mutation("exposure.ports_are_those_of_the_configuration", "the LAN", _port(ip="192.168.1.4")),
+    Mutation(
+        "exposure.ports_are_those_of_the_configuration",
+        "administrators from anywhere",
+        _does("gateway-container", lambda there: there["ports"][-1].update(ip="0.0.0.0")),
+        sample="public",
+    ),
     Mutation(
         "exposure.no_container_publishes_by_other_ways", "host network", _sets("chat-container", networkMode="host")
     ),
     Mutation(
         "exposure.no_container_publishes_by_other_ways", "all ports", _sets("chat-container", publishAllPorts=True)
     ),
+    *_ROUTING,
     Mutation("networks.members_are_those_of_the_picture", "chat on engine", _joins("chat-container", "engine")),
     Mutation("networks.members_are_those_of_the_picture", "chroma on app", _joins("chroma-container", "app")),
+    Mutation(
+        "networks.members_are_those_of_the_picture",
+        "an own service beside the chat",
+        _joins("questions-container", "app"),
+        "own",
+    ),
+    Mutation(
+        "networks.members_are_those_of_the_picture",
+        "own services beside each other",
+        _joins("questions-container", "service-status-page"),
+        "own",
+    ),
+    Mutation(
+        "volumes.configuration_is_read_only", "two write models", _mount("ollama-2-container", readOnly=False), "own"
+    ),
+    Mutation(
+        "secrets.secrets_reach_their_sinks_and_nothing_else",
+        "a service has another's key",
+        _canary_in("status-page-container", "envs", "key-questions", lambda key: Secret([f"OPENAI_API_KEY={key}"])),
+        "own",
+    ),
+    Mutation(
+        "secrets.no_secret_is_in_clear",
+        "an engine's key in the configuration",
+        _canary_in("gateway-config-seed", "uploads", "engine-key-cloud", lambda key: [{"content": key}]),
+        "own",
+    ),
     Mutation("networks.networks_are_those_of_the_picture", "engine is open", _sets("engine-network", internal=False)),
     Mutation("networks.networks_are_those_of_the_picture", "internal not said", _drops("app-network", "internal")),
     Mutation("networks.networks_are_those_of_the_picture", "no pull network", _without("pull-network")),
@@ -171,6 +392,12 @@ MUTATIONS: Final = [
         "secrets.consumers_are_known_by_hash",
         "a consumer is missing",
         _file("gateway-consumers", lambda text: text.replace('"guest"', '"nobody"')),
+    ),
+    Mutation(
+        "secrets.consumers_are_known_by_hash",
+        "a key from before works for ever",
+        _file("gateway-consumers", lambda text: text.replace(f'"{OVERLAP}"', "null")),
+        sample="public",
     ),
     Mutation("images.images_are_pinned", "a tag", _sets("chroma-image", name="docker.io/chromadb/chroma:latest")),
     Mutation("images.images_are_pinned", "a built one without hash", _sets("gateway-image", name="gateway:latest")),

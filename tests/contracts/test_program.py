@@ -28,6 +28,8 @@ PAGES: Final = {"chat", "chroma"}
         ("full", CORE | METERS | PAGES | {"grafana", "gpu-exporter"}),
         ("amd", CORE | METERS | PAGES | {"grafana"}),
         ("api-only", CORE | METERS),
+        ("public", CORE | METERS | {"chat", "grafana"}),
+        ("acme", CORE | METERS),
         ("own", CORE | METERS | PAGES | {"grafana", "gpu-exporter", "ollama-2", "questions", "status-page"}),
         ("elsewhere", CORE - {"ollama"} | METERS | {"grafana"}),
     ],

@@ -24,7 +24,8 @@ class Finding:
 
 Law = Callable[[Plan], Iterator[Finding]]
 SUBJECTS: Final = (
-    "exposure", "networks", "secrets", "images", "names", "health", "hardening", "volumes", "scraping", "structure",
+    "exposure", "routing", "networks", "secrets", "images", "names", "health", "hardening", "volumes", "scraping",
+    "structure",
 )  # fmt: skip
 
 

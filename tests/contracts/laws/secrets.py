@@ -26,7 +26,9 @@ def _sinks(plan: Plan, secret: str) -> set[tuple[str, str]]:
     """Where a secret may go; an own service gets its own key, an engine's key is for the gateway's eyes."""
     own = {f"key-{s.name}": {(f"{s.name}-container", "envs")} for s in plan.sample.platform.services if s.api}
     engines = {key: {(f"gateway-{key}-seed", "uploads")} for key in plan.sample.platform.engine_keys.values()}
-    return (SINKS | own | engines).get(secret, set())
+    # A chosen password is known by its hash alone, also to us.
+    hashes = {f"basic-{consumer}": {("gateway-consumers-seed", "uploads")} for consumer in plan.sample.rotating}
+    return (SINKS | own | engines | hashes).get(secret, set())
 
 
 def _shapes(canary: str) -> tuple[str, ...]:
@@ -91,9 +93,16 @@ def consumers_are_known_by_hash(plan: Plan) -> Iterator[Finding]:
     """The consumers file is secret, has every consumer, and knows a key by its SHA-256 alone."""
     (upload,) = plan.one("gateway-consumers-seed").clear("uploads")
     yield finding("the consumers file", isinstance(upload["content"], Secret), "is not marked as a secret")
-    known = {c["name"]: [k["sha256"] for k in c["keys"]] for c in json.loads(unwrapped(upload["content"]))["consumers"]}
+    file, canaries = json.loads(unwrapped(upload["content"])), plan.sample.canaries
+    known = {c["name"]: [k["sha256"] for k in c["keys"]] for c in file["consumers"]}
     wanted = {
-        consumer.name: [hashlib.sha256(plan.sample.canaries[f"key-{consumer.name}"].encode()).hexdigest()]
+        consumer.name: [
+            hashlib.sha256(canaries[name].encode()).hexdigest()
+            for name in (f"key-{consumer.name}", f"previous-key-{consumer.name}")
+            if name in canaries
+        ]
         for consumer in plan.sample.platform.consumers
     }
     yield finding("the consumers file", known == wanted, f"has other hashes: {known}")
+    ends = [k["expires"] for c in file["consumers"] for k in c["keys"][1:]]
+    yield finding("the consumers file", all(ends), "has a key from before that never ends")

@@ -12,7 +12,6 @@ from typing import Any, Final
 import yaml
 
 from stack.config.explain import parse_platform
-from stack.config.gateway import TlsMode
 from stack.config.model import Platform
 from stack.parts import Parts, parse
 
@@ -63,7 +62,7 @@ class Sample:
             "ca-key",
             *(f"key-{c['name']}" for c in self._platform["consumers"] if c["name"] not in self.keyless),
             *(f"{kind}-{name}" for name in self.rotating for kind in ("previous-key", "basic")),
-            *(["tls-key"] if self.platform.gateway.tls.mode is TlsMode.CERTIFICATE else []),
+            *(["tls-key"] if self._platform.get("gateway", {}).get("tls") == {"mode": "certificate"} else []),
             *(f"engine-key-{u['name']}" for u in self._platform.get("upstreams", ()) if u.get("key")),
         ]
         return {name: _canary(f"{name} again" if name in self.rotated else name) for name in names}
@@ -104,10 +103,10 @@ SAMPLES: Final = {
     for sample in (
         Sample("dev", ROOT / "Pulumi.dev.yaml", _OFFICIAL),
         Sample("mirror", ROOT / "Pulumi.dev.yaml", _MIRROR),
-        Sample("full", HERE / "full.yaml", _OFFICIAL, rotating=("laptop",)),
+        Sample("full", HERE / "full.yaml", _OFFICIAL),
         Sample("amd", HERE / "amd.yaml", _OFFICIAL),
         Sample("api-only", HERE / "api-only.yaml", _OFFICIAL),
-        Sample("public", HERE / "public.yaml", _OFFICIAL, keyless=("newcomer",)),
+        Sample("public", HERE / "public.yaml", _OFFICIAL, keyless=("newcomer",), rotating=("boss",)),
         Sample("acme", HERE / "acme.yaml", _OFFICIAL),
         Sample("own", HERE / "own.yaml", _OFFICIAL),
         Sample("elsewhere", HERE / "elsewhere.yaml", _OFFICIAL),
