@@ -140,6 +140,7 @@ def replay(world: World) -> list[str]:
     """Sends every good request; names those that did not pass, and why."""
     values = {
         "host": world.site.host,
+        "HOST": world.site.host.upper(),
         "origin": world.site.origin,
         "key": key_of("default"),
         "basic": _basic("default", key_of("default")),

@@ -212,7 +212,7 @@ class TestVerdict:
 
 class TestGood:
     def test_all_good_requests_can_be_sent(self) -> None:
-        values = {"host": "h:1", "origin": "https://h:1", "key": "k", "basic": "b", "session": "s"}
+        values = {"host": "h:1", "HOST": "H:1", "origin": "https://h:1", "key": "k", "basic": "b", "session": "s"}
         for request in good.load():
             raw = request.raw(values, b"G00001").decode("latin-1")
             assert not {f"{{{name}}}" for name in values if f"{{{name}}}" in raw}, request.id
