@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -20,14 +22,21 @@ const maxMembers = 512
 
 // ruledMembers are the members that decide what a request may do. They are taken in
 // this spelling alone: engines written in Go would also read "MODEL" or "ſtream".
-var ruledMembers = []string{"model", "stream", "stream_options"}
+var ruledMembers = []string{"model", "stream", "stream_options", "options", "num_predict", "n_predict",
+	"max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"}
 
 // document is a request body: its bytes, and where the members of its outermost
 // object are. The bytes are only ever edited in place of a value, so that an engine
 // sees what the client sent and nothing is lost in translation.
 type document struct {
-	raw     []byte
-	open    int // just after the outermost {
+	fields
+	raw []byte
+}
+
+// fields are the members of one object.
+type fields struct {
+	open    int // just after the {
+	end     int // just after the }
 	members map[string]span
 }
 
@@ -39,44 +48,93 @@ func badBody(code, param, format string, args ...any) *apiError {
 }
 
 // readDocument reads a request's body once: JSON only, at most maxBody bytes and
-// maxDepth levels, every name at most once.
-func readDocument(r *http.Request, maxBody int64, maxDepth int) (*document, *apiError) {
+// maxDepth levels, every name at most once. The memory it takes is counted in room.
+func readDocument(r *http.Request, maxBody int64, maxDepth int, room *room) (*document, *apiError) {
 	if refusal := checkMediaType(r.Header); refusal != nil {
 		return nil, refusal
 	}
+	raw, refusal := readBody(r, maxBody, room)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return parseDocument(raw, maxDepth)
+}
+
+// Bodies get memory as they come, not as they are announced: announcing costs nothing.
+const (
+	firstBuffer     = 64 << 10
+	firstBufferOpen = 4 << 10 // where no length is announced
+)
+
+// readBody reads a body of at most maxBody bytes.
+func readBody(r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
 	tooLarge := &apiError{Status: http.StatusRequestEntityTooLarge, Code: "request_too_large",
 		Message: fmt.Sprintf("The request body may have %d bytes at most.", maxBody)}
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}
-	buf, err := readBody(r, maxBody)
-	switch {
-	case int64(buf.Len()) > maxBody:
-		return nil, tooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, errorForStatus(http.StatusRequestTimeout)
-	case err != nil:
-		return nil, badBody("incomplete_body", "", "The request body could not be read to its end.")
+	most, size := maxBody+1, int64(firstBufferOpen)
+	if r.ContentLength >= 0 {
+		most, size = r.ContentLength+1, firstBuffer
 	}
-	return parseDocument(buf.Bytes(), maxDepth)
+	size = min(size, most)
+	if !room.grow(size) {
+		return nil, errNoRoom
+	}
+	buf := make([]byte, 0, size)
+	for {
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > maxBody:
+			return nil, tooLarge
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, errorForStatus(http.StatusRequestTimeout)
+		case err != nil:
+			return nil, badBody("incomplete_body", "", "The request body could not be read to its end.")
+		}
+		if len(buf) == cap(buf) {
+			if size = min(2*size, most); !room.grow(size) {
+				return nil, errNoRoom
+			}
+			buf = append(make([]byte, 0, size), buf...)
+		}
+	}
 }
 
-// announcedTrust is how much of an announced length must have come before room is
-// made for the rest, so that announcing alone costs no memory.
-const announcedTrust = 1 << 20
+// errNoRoom: the bodies of all requests together take as much memory as they may.
+var errNoRoom = &apiError{Status: http.StatusServiceUnavailable, Code: "gateway_busy", RetryAfter: time.Second,
+	Message: "The gateway holds as many requests as it has memory for. Try again shortly."}
 
-// readBody reads at most maxBody+1 bytes.
-func readBody(r *http.Request, maxBody int64) (*bytes.Buffer, error) {
-	var buf bytes.Buffer
-	body := io.LimitReader(r.Body, maxBody+1)
-	if r.ContentLength > announcedTrust {
-		if _, err := buf.ReadFrom(io.LimitReader(body, announcedTrust)); err != nil {
-			return &buf, err
-		}
-		buf.Grow(int(r.ContentLength) - buf.Len() + bytes.MinRead)
+// buffered is what the bodies of all running requests take, in bytes.
+var buffered atomic.Int64
+
+// room is one request's share of the memory for bodies.
+type room struct {
+	most int64 // for all requests together
+	held int64
+}
+
+// grow makes the share as large as that, unless there is no memory left.
+func (r *room) grow(to int64) bool {
+	more := to - r.held
+	if more <= 0 {
+		return true
 	}
-	_, err := buf.ReadFrom(body)
-	return &buf, err
+	if buffered.Add(more) > r.most {
+		buffered.Add(-more)
+		return false
+	}
+	r.held = to
+	return true
+}
+
+// leave gives the share back. It may be called again.
+func (r *room) leave() {
+	buffered.Add(-r.held)
+	r.held = 0
 }
 
 func checkMediaType(h http.Header) *apiError {
@@ -96,34 +154,44 @@ func parseDocument(raw []byte, maxDepth int) (*document, *apiError) {
 	if !json.Valid(raw) {
 		return nil, badBody("invalid_json", "", "The request body is not valid JSON.")
 	}
-	d := &document{raw: raw, members: make(map[string]span, 16)}
-	i := skipSpace(raw, 0)
-	if raw[i] != '{' {
+	at := skipSpace(raw, 0)
+	if raw[at] != '{' {
 		return nil, badBody("invalid_json", "", "The request body must be a JSON object.")
 	}
-	i++
-	d.open = i
+	outermost, refusal := findFields(raw, at, maxDepth)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return &document{fields: outermost, raw: raw}, nil
+}
+
+// findFields finds the members of the object that begins at a place. Each name may be
+// there once.
+func findFields(raw []byte, at, maxDepth int) (fields, *apiError) {
+	f := fields{open: at + 1, members: make(map[string]span, 16)}
 	folded := make(map[string]struct{}, 16)
-	for i = skipSpace(raw, i); raw[i] != '}'; {
-		if len(d.members) == maxMembers {
-			return nil, badBody("too_many_members", "", "The request body has more than %d members.", maxMembers)
+	i := skipSpace(raw, f.open)
+	for raw[i] != '}' {
+		if len(f.members) == maxMembers {
+			return f, badBody("too_many_members", "", "The request body has more than %d members in one object.", maxMembers)
 		}
 		end := skipString(raw, i)
 		name := decodeString(raw[i:end])
 		if refusal := checkName(name, folded); refusal != nil {
-			return nil, refusal
+			return f, refusal
 		}
 		start := skipSpace(raw, skipSpace(raw, end)+1) // over the colon
 		end, ok := skipValue(raw, start, maxDepth-1)
 		if !ok {
-			return nil, badBody("too_deep", "", "The request body is nested deeper than %d levels.", maxDepth)
+			return f, badBody("too_deep", "", "The request body is nested deeper than %d levels.", maxDepth)
 		}
-		d.members[name] = span{start, end}
+		f.members[name] = span{start, end}
 		if i = skipSpace(raw, end); raw[i] == ',' {
 			i = skipSpace(raw, i+1)
 		}
 	}
-	return d, nil
+	f.end = i + 1
+	return f, nil
 }
 
 // checkName refuses a name that two readers could understand as two things.
@@ -239,9 +307,12 @@ func (d *document) value(name string) []byte {
 	return d.raw[at.start:at.end]
 }
 
-// model reads the member that names the model.
-func (d *document) model() (string, *apiError) {
+// model reads the member that names the model; where it is missing, also the other one.
+func (d *document) model(other string) (string, *apiError) {
 	raw := d.value("model")
+	if raw == nil && other != "" {
+		raw = d.value(other)
+	}
 	if raw == nil {
 		return "", badBody("missing_model", "model", "The request body names no model. GET /v1/models lists what there is.")
 	}
@@ -269,68 +340,98 @@ func (d *document) stream(absent bool) (bool, *apiError) {
 	}
 }
 
+// changes are what an engine is to get otherwise than the client sent it.
+type changes struct {
+	doc   *document
+	edits []edit
+	added [][]byte // members that the outermost object did not have
+}
+
 // edit replaces one place of the document.
 type edit struct {
 	span
 	text []byte
 }
 
-// apply returns the document with the edits made, in pieces that still share its
+// set gives a member of the outermost object a value.
+func (c *changes) set(name string, value []byte) {
+	if at, there := c.doc.members[name]; there {
+		c.edits = append(c.edits, edit{at, value})
+		return
+	}
+	c.added = append(c.added, member(name, value))
+}
+
+// member is a member as JSON; the name needs no escaping.
+func member(name string, value []byte) []byte {
+	return append([]byte(`"`+name+`":`), value...)
+}
+
+// insertion is the edit that adds members to an object that has none of them.
+func insertion(into fields, added ...[]byte) edit {
+	text := bytes.Join(added, []byte(","))
+	if len(into.members) > 0 {
+		text = append(text, ',')
+	}
+	return edit{span{into.open, into.open}, text}
+}
+
+// apply returns the document with the changes made, in pieces that still share its
 // bytes: a large body is never copied. Edits must not overlap.
-func (d *document) apply(edits ...edit) [][]byte {
+func (c *changes) apply() [][]byte {
+	edits := c.edits
+	if len(c.added) > 0 {
+		edits = append(edits, insertion(c.doc.fields, c.added...))
+	}
 	slices.SortFunc(edits, func(a, b edit) int { return a.start - b.start })
 	out := make([][]byte, 0, 2*len(edits)+1)
 	from := 0
 	for _, e := range edits {
-		out = append(out, d.raw[from:e.start], e.text)
+		out = append(out, c.doc.raw[from:e.start], e.text)
 		from = e.end
 	}
-	return append(out, d.raw[from:])
+	return append(out, c.doc.raw[from:])
 }
 
-// withModel is the edit that puts an engine's name for the model in place.
-func (d *document) withModel(name string) edit {
+// setModel puts an engine's name for the model in place.
+func (c *changes) setModel(name string) {
 	quoted, err := json.Marshal(name)
 	if err != nil { // a string: cannot happen
 		quoted = []byte(`""`)
 	}
-	return edit{d.members["model"], quoted}
+	c.set("model", quoted)
 }
 
-// withUsage is the edit that asks for token counts at the end of a stream. asked
-// says that the client asked already and no edit is needed.
-func (d *document) withUsage() (e edit, asked bool, refusal *apiError) {
+// usage reads what the client said about token counts at the end of a stream: whether
+// it asks for them, and the options that ask for sure.
+func (d *document) usage() (options []byte, asked bool, refusal *apiError) {
 	wrong := badBody("invalid_stream_options", "stream_options", "\"stream_options\" must be an object with \"include_usage\" true or false.")
 	raw := d.value("stream_options")
 	if raw == nil {
-		if at, null := d.members["stream_options"]; null {
-			return edit{at, []byte(`{"include_usage":true}`)}, false, nil
-		}
-		// The body has a model, so a comma is always right here.
-		return edit{span{d.open, d.open}, []byte(`"stream_options":{"include_usage":true},`)}, false, nil
+		return []byte(`{"include_usage":true}`), false, nil
 	}
-	var options map[string]json.RawMessage
-	if raw[0] != '{' || json.Unmarshal(raw, &options) != nil {
-		return edit{}, false, wrong
+	var told map[string]json.RawMessage
+	if raw[0] != '{' || json.Unmarshal(raw, &told) != nil {
+		return nil, false, wrong
 	}
-	for name, value := range options {
+	for name, value := range told {
 		if foldName(name) != "include_usage" {
 			continue
 		}
 		switch {
 		case name != "include_usage":
-			return edit{}, false, wrong
+			return nil, false, wrong
 		case string(value) == "true":
 			asked = true
 		case string(value) != "false" && string(value) != "null":
-			return edit{}, false, wrong
+			return nil, false, wrong
 		}
 	}
-	options["include_usage"] = json.RawMessage("true")
-	text, err := json.Marshal(options)
-	if err != nil {
-		return edit{}, false, wrong
-	}
+	told["include_usage"] = json.RawMessage("true")
 	// Also when asked: a doubled include_usage inside is gone after this.
-	return edit{d.members["stream_options"], text}, asked, nil
+	options, err := json.Marshal(told)
+	if err != nil {
+		return nil, false, wrong
+	}
+	return options, asked, nil
 }

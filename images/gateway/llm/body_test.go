@@ -21,17 +21,20 @@ func TestEditsLeaveEverythingElseAsItWas(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	usage, asked, refusal := d.withUsage()
+	options, asked, refusal := d.usage()
 	if refusal != nil || asked {
 		t.Fatal(asked, refusal)
 	}
+	change := &changes{doc: d}
+	change.set("stream_options", options)
+	change.setModel(`y"z`)
 	want := strings.Replace(strings.Replace(raw, `"x"`, `"y\"z"`, 1), "{ ", `{"stream_options":{"include_usage":true}, `, 1)
-	if got := string(bytes.Join(d.apply(d.withModel(`y"z`), usage), nil)); got != want {
+	if got := string(bytes.Join(change.apply(), nil)); got != want {
 		t.Errorf("%s", got)
 	}
 	for _, bad := range []string{`1`, `[]`, `"x"`, `{"include_usage":1}`, `{"Include_Usage":false}`} {
 		d, _ := parseDocument([]byte(`{"model":"m","stream_options":`+bad+`}`), 8)
-		if _, _, refusal := d.withUsage(); refusal == nil {
+		if _, _, refusal := d.usage(); refusal == nil {
 			t.Errorf("%s passes", bad)
 		}
 	}
@@ -63,7 +66,7 @@ func FuzzDocument(f *testing.F) {
 				t.Fatalf("member %q: we see %q, a plain reader %q", name, d.raw[at.start:at.end], value)
 			}
 		}
-		asked, refusal := d.model()
+		asked, refusal := d.model("")
 		if refusal != nil {
 			return
 		}
@@ -72,12 +75,13 @@ func FuzzDocument(f *testing.F) {
 		if json.Unmarshal(raw, &folded) != nil || folded.Model != asked {
 			t.Fatalf("we see model %q, a case-insensitive reader %q", asked, folded.Model)
 		}
-		edits := []edit{d.withModel(`new "name"`)}
-		if usage, _, refusal := d.withUsage(); refusal == nil {
-			edits = append(edits, usage)
+		change := &changes{doc: d}
+		change.setModel(`new "name"`)
+		if options, _, refusal := d.usage(); refusal == nil {
+			change.set("stream_options", options)
 		}
 		var after map[string]json.RawMessage
-		out := bytes.Join(d.apply(edits...), nil)
+		out := bytes.Join(change.apply(), nil)
 		if err := json.Unmarshal(out, &after); err != nil {
 			t.Fatalf("the edits broke it: %v\n%s", err, out)
 		}

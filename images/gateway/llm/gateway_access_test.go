@@ -187,7 +187,7 @@ func TestLimitsOfAConsumer(t *testing.T) {
 		}
 	}
 	status, text, header := g.ask("POST", chat, keyOf("slow"), `{"model":"default"}`)
-	if code, _ := errorOf(t, text); status != 429 || code != "rate_limit_exceeded" || header.Get("Retry-After") != "60" {
+	if code, _ := errorOf(t, text); status != 429 || code != "rate_limit_exceeded" || header.Get("Retry-After") != "20" {
 		t.Errorf("%d %s, Retry-After %q", status, text, header.Get("Retry-After"))
 	}
 

@@ -130,6 +130,9 @@ func TestRefusalsBeforeTheEngine(t *testing.T) {
 		{"GET", "GET", chat, "", nil, 405, "method_not_allowed"},
 		{"unknown path", "POST", "/v1/files", `{"model":"default"}`, nil, 404, "not_found"},
 		{"unrouted path", "POST", "/x", `{"model":"default"}`, nil, 404, "not_found"},
+		{"n", "POST", chat, `{"model":"default","n":9}`, nil, 400, "invalid_n"},
+		{"N", "POST", chat, `{"model":"default","N":2}`, nil, 400, "misspelt_member"},
+		{"background", "POST", "/v1/responses", `{"model":"default","background":true}`, nil, 400, "background_not_supported"},
 		{"pull", "POST", "/ollama/api/pull", `{"model":"default"}`, nil, 404, "not_found"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,12 +1,13 @@
 package llm
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,26 +19,39 @@ import (
 
 // Defaults and bounds of what a request may be.
 const (
-	defaultMaxBody  = 16 << 20 // bytes: room for some images
-	defaultMaxDepth = 64       // levels: tool schemas have about 15
+	defaultMaxBody     = 16 << 20 // bytes: room for some images
+	defaultMaxBuffered = 64 << 20 // bytes, of all requests together
+	defaultMaxDepth    = 64       // levels: tool schemas have about 15
 )
+
+// varPinned is the variable by which a route before us names the model, whatever the
+// body says.
+const varPinned = "llm_pinned"
 
 // Handler understands a request for a model and the answer to it. It must come after
 // llm_auth and before reverse_proxy, which dials {http.vars.llm_upstream}.
 //
-// It reads the body once, finds the model and its engine, puts the engine's name for
-// the model in place, and taps the answer for figures without holding it back or
-// keeping it. Further variables: {http.vars.llm_model}, {http.vars.llm_engine},
-// {http.vars.llm_operation}.
+// It reads the body once, finds the model and its engine, chooses the engine's instance
+// with the least to do, puts the engine's name for the model in place, and taps the
+// answer for figures without holding it back or keeping it. Before the first byte has
+// passed to the client, another instance and then the model's fallback are asked when
+// an engine cannot answer: what comes after this handler in its route may run several
+// times for one request, and must not be in a group. Further variables:
+// {http.vars.llm_model}, {http.vars.llm_engine}, {http.vars.llm_operation}; a route
+// before may set llm_pinned, the model that is used whatever the body says.
 type Handler struct {
 	Catalog
 	// MaxBody bounds a request's body, in bytes. Default: 16777216 (16 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
+	// MaxBuffered bounds the memory for the bodies of all requests together, over all
+	// handlers, in bytes; beyond it requests get 503. Default: 67108864 (64 MiB).
+	MaxBuffered int64 `json:"max_buffered,omitempty"`
 	// MaxDepth bounds how deep its JSON may be nested. Default: 64.
 	MaxDepth int `json:"max_depth,omitempty"`
 
-	log  *zap.Logger
-	gaps map[string]prometheus.Observer // by model id
+	log     *zap.Logger
+	gaps    map[string]prometheus.Observer // by model id
+	watched []*Engine
 }
 
 // CaddyModule tells Caddy what this is.
@@ -45,17 +59,18 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.llm", New: func() caddy.Module { return new(Handler) }}
 }
 
-// Provision checks the settings and fills defaults.
+// Provision checks the settings, fills defaults and starts to watch engines that have
+// several instances.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
-	if h.MaxBody == 0 {
-		h.MaxBody = defaultMaxBody
-	}
-	if h.MaxDepth == 0 {
-		h.MaxDepth = defaultMaxDepth
-	}
+	h.MaxBody = cmp.Or(h.MaxBody, defaultMaxBody)
+	h.MaxBuffered = cmp.Or(h.MaxBuffered, max(defaultMaxBuffered, 2*h.MaxBody))
+	h.MaxDepth = cmp.Or(h.MaxDepth, defaultMaxDepth)
 	if h.MaxBody < 0 || h.MaxDepth < 0 {
 		return configError("llm", "max_body and max_depth must not be negative")
+	}
+	if h.MaxBuffered <= h.MaxBody {
+		return configError("llm", "max_buffered is %d: it must be more than max_body (%d), or the largest body never has room", h.MaxBuffered, h.MaxBody)
 	}
 	if err := h.provisionWithEngines(); err != nil {
 		return configError("llm", "%w", err)
@@ -67,7 +82,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := metrics.register(ctx.GetMetricsRegistry()); err != nil {
 		return configError("llm", "%w", err)
 	}
+	for _, engine := range h.Engines {
+		if err := engine.watchInstances(); err != nil {
+			return configError("llm", "%w", err)
+		}
+		h.watched = append(h.watched, engine)
+	}
 	return nil
+}
+
+// Cleanup stops watching what no other handler watches.
+func (h *Handler) Cleanup() error {
+	var errs []error
+	for _, engine := range h.watched {
+		errs = append(errs, engine.unwatchInstances())
+	}
+	return errors.Join(errs...)
 }
 
 // call is one request on its way to an engine.
@@ -76,18 +106,34 @@ type call struct {
 	op     *operation
 	sess   *session
 	asked  string // the name the client used
-	model  *Model
+	from   *Model // what that name stands for
 	stream bool
-	body   [][]byte // as the engine gets it
-	hide   bool     // leave out the token counts that we asked for
-	tap    *tap
+	usage  []byte // stream_options that ask for token counts; nil: none
+	hide   bool   // leave out the token counts that we asked for
+
+	// The body, until the answer has begun.
+	doc  *document
+	body [][]byte // as the engine gets it
+	size int      // of the body that the client sent, in bytes
+	room room
+
+	// Who answers.
+	model    *Model
+	at       *instance   // nil while the call has no place
+	tried    []*instance // of this model
+	moved    bool        // another instance was asked already
+	attempts int
+
+	tap *tap
 	// broken: the proxy gave up in the middle of the answer.
 	broken bool
 }
 
 // ServeHTTP refuses what must not reach an engine, and proxies and meters the rest.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	c, refusal := h.prepare(r)
+	c := &call{ctx: r.Context(), op: operations[r.URL.Path], sess: sessionOf(r.Context()), room: room{most: h.MaxBuffered}}
+	defer c.room.leave()
+	refusal := h.prepare(c, r)
 	if refusal == nil && c.op.role == roleChat {
 		if most := c.sess.consumer.ConcurrentStreams; c.sess.usage.streams.take(most) {
 			defer c.sess.usage.streams.release()
@@ -96,9 +142,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 				Message: fmt.Sprintf("This key may have %d answers running at the same time. Wait for one to end.", most)}
 		}
 	}
+	if refusal == nil {
+		defer h.leave(c)
+		refusal = h.begin(c)
+	}
 	if refusal != nil {
-		if sess := sessionOf(r.Context()); sess != nil {
-			metrics.refused.WithLabelValues(sess.consumer.Name, refusal.Code).Inc()
+		if c.sess != nil {
+			metrics.refused.WithLabelValues(c.sess.consumer.Name, refusal.Code).Inc()
 		}
 		if refusal.Status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", http.MethodPost)
@@ -109,79 +159,217 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return h.forward(w, r, next, c)
 }
 
-// prepare reads the request and decides whether and how an engine gets it.
-func (h *Handler) prepare(r *http.Request) (*call, *apiError) {
-	c := &call{ctx: r.Context(), op: operations[r.URL.Path], sess: sessionOf(r.Context())}
+// prepare reads the request and decides whether an engine may get it.
+func (h *Handler) prepare(c *call, r *http.Request) (refusal *apiError) {
 	switch {
 	case c.sess == nil:
 		h.log.Error("llm is used without llm_auth before it: everything is refused")
-		return nil, errorForStatus(http.StatusInternalServerError)
+		return errorForStatus(http.StatusInternalServerError)
 	case c.op == nil:
-		return nil, errorForStatus(http.StatusNotFound)
+		return errorForStatus(http.StatusNotFound)
 	case r.Method != http.MethodPost:
-		return nil, errorForStatus(http.StatusMethodNotAllowed)
+		return errorForStatus(http.StatusMethodNotAllowed)
 	}
-	doc, refusal := readDocument(r, h.MaxBody, h.MaxDepth)
-	if refusal != nil {
-		return nil, refusal
-	}
-	if c.asked, refusal = doc.model(); refusal != nil {
-		return nil, refusal
-	}
-	if c.model, refusal = h.lookup(c.asked, c.sess.consumer); refusal != nil {
-		return nil, refusal
-	}
-	if c.model.Role != c.op.role {
-		return nil, badBody("wrong_model_role", "model", "The model %q is for %s, which this address is not.", c.asked, c.model.Role)
-	}
-	if c.stream, refusal = doc.stream(c.op.streams); refusal != nil {
-		return nil, refusal
-	}
-	edits := []edit{doc.withModel(c.model.UpstreamName)}
-	if c.stream && c.op.usageOption {
-		usage, asked, refusal := doc.withUsage()
-		if refusal != nil {
-			return nil, refusal
+	who := c.sess.consumer
+	if c.op.role != "" {
+		if refusal = c.sess.usage.tokens.check(time.Now(), who.TokensPerMinute, who.TokensPerDay); refusal != nil {
+			return refusal
 		}
-		edits = append(edits, usage)
+	}
+	maxBody := h.MaxBody
+	if who.MaxBody > 0 {
+		maxBody = min(maxBody, who.MaxBody)
+	}
+	if c.doc, refusal = readDocument(r, maxBody, h.MaxDepth, &c.room); refusal != nil {
+		return refusal
+	}
+	c.size = len(c.doc.raw)
+	if refusal = h.read(c); refusal != nil {
+		return refusal
+	}
+	if c.model, refusal = h.lookup(c.asked, who); refusal != nil {
+		return refusal
+	}
+	c.from = c.model
+	if c.op.role != "" && c.model.Role != c.op.role {
+		return badBody("wrong_model_role", "model", "The model %q is for %s, which this address is not.", c.asked, c.model.Role)
+	}
+	if !h.speaks(c.model, c.op) {
+		return badBody("wrong_model_engine", "model", "The model %q has no such API of its own. Ask for it below /v1.", c.asked)
+	}
+	c.body, refusal = h.bodyFor(c, c.model)
+	return refusal
+}
+
+// read takes from the body what decides over it.
+func (h *Handler) read(c *call) (refusal *apiError) {
+	if pinned, is := caddyhttp.GetVar(c.ctx, varPinned).(string); is && pinned != "" {
+		c.asked = pinned
+	} else if c.asked, refusal = c.doc.model(c.op.alsoModel); refusal != nil {
+		return refusal
+	}
+	if c.stream, refusal = c.doc.stream(c.op.streams); refusal != nil {
+		return refusal
+	}
+	if c.stream && c.op.usageOption {
+		var asked bool
+		if c.usage, asked, refusal = c.doc.usage(); refusal != nil {
+			return refusal
+		}
 		c.hide = !asked
 	}
-	c.body = doc.apply(edits...)
-	return c, nil
+	if string(c.doc.value("background")) == "true" {
+		return badBody("background_not_supported", "background", "Answers in the background are not kept here. Leave \"background\" out.")
+	}
+	_, refusal = c.doc.choices(c.op)
+	return refusal
+}
+
+// bodyFor is the request as a model's engine gets it.
+func (h *Handler) bodyFor(c *call, m *Model) ([][]byte, *apiError) {
+	change := &changes{doc: c.doc}
+	change.setModel(m.UpstreamName)
+	if c.usage != nil {
+		change.set("stream_options", c.usage)
+	}
+	if refusal := change.cap(c.op, h.Engines[m.Engine].Kind, c.sess.consumer.MaxOutputTokens); refusal != nil {
+		return nil, refusal
+	}
+	return change.apply(), nil
+}
+
+// begin finds the first place for a call: at its model's engine, or where that has no
+// room at its fallback's.
+func (h *Handler) begin(c *call) *apiError {
+	refusal := h.enter(c, c.model)
+	if refusal != nil && refusal.Code == errEngineFull.Code && h.fallBack(c, reasonOverloaded) {
+		return nil
+	}
+	return refusal
+}
+
+// errEngineFull comes before the engine's own queue overflows: it would say less.
+var errEngineFull = &apiError{Status: http.StatusTooManyRequests, Code: "engine_overloaded", RetryAfter: time.Second,
+	Message: "The engine that serves this model has as many requests as it takes. Wait and try again."}
+
+// enter gives a call a place at a model's engine, within what all consumers together
+// may ask of both. It gives up the place that the call had.
+func (h *Handler) enter(c *call, m *Model) *apiError {
+	h.leave(c)
+	if !m.use.running.take(m.MaxInFlight) {
+		return &apiError{Status: http.StatusTooManyRequests, Code: "model_overloaded", RetryAfter: time.Second,
+			Message: fmt.Sprintf("The model %q has as many requests as it may have at the same time. Wait and try again.", m.ID)}
+	}
+	at := h.Engines[m.Engine].take()
+	if at == nil {
+		m.use.running.release()
+		return errEngineFull
+	}
+	if wait, ok := m.use.requests.take(time.Now(), m.RequestsPerMinute, 0); !ok {
+		at.release()
+		m.use.running.release()
+		return &apiError{Status: http.StatusTooManyRequests, Code: "model_rate_limit_exceeded", RetryAfter: wait,
+			Message: fmt.Sprintf("The model %q takes %d requests a minute. Wait %d seconds.", m.ID, m.RequestsPerMinute, wholeSeconds(wait))}
+	}
+	c.model, c.at = m, at
+	metrics.inFlight.WithLabelValues(m.ID).Inc()
+	return nil
+}
+
+// leave gives up the place of a call, if it has one.
+func (h *Handler) leave(c *call) {
+	if c.at == nil {
+		return
+	}
+	c.at.release()
+	c.model.use.running.release()
+	metrics.inFlight.WithLabelValues(c.model.ID).Dec()
+	c.at = nil
 }
 
 // forward hands the request to the proxy behind us and meters the answer.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, c *call) (err error) {
-	engine := h.Engines[c.model.Engine]
-	for name, value := range map[string]string{
-		varModel: c.model.ID, varEngine: c.model.Engine, varUpstream: engine.Dial, varOperation: c.op.name,
-	} {
-		caddyhttp.SetVar(c.ctx, name, value)
+	if most := c.sess.consumer.MaxDuration; most > 0 {
+		var end context.CancelCauseFunc
+		c.ctx, end = context.WithCancelCause(c.ctx)
+		defer end(nil)
+		defer time.AfterFunc(most, func() { end(errTooLong) }).Stop()
+		r = r.WithContext(c.ctx)
 	}
-	setBody(r, c.body)
-
-	gap := h.gaps[c.model.ID]
-	c.tap = newTap(w, c.op.dialect, c.hide, func(d time.Duration) { gap.Observe(d.Seconds()) })
-	c.tap.revoked = c.revoked
-	running := metrics.inFlight.WithLabelValues(c.model.ID)
-	running.Inc()
+	c.tap = newTap(w, c.op.dialect, c.hide, func(d time.Duration) { h.gaps[c.model.ID].Observe(d.Seconds()) })
+	c.tap.endedByUs = c.endedByUs
+	c.tap.holds = func(status int) bool { return h.holds(c, status) }
+	c.tap.passes = c.passes
 	c.broken = true // until the proxy returns: it panics when an answer breaks off
 	defer func() {
-		running.Dec()
 		c.tap.close()
+		c.bookTokens()
 		metrics.observe(c, time.Now())
 		c.logFields()
 	}()
-	err = next.ServeHTTP(c.tap, r)
+	for {
+		c.point(r)
+		err = c.try(next, r)
+		reason := c.failure(err)
+		if reason == "" || !h.again(c, reason) {
+			break
+		}
+		c.tap.discard()
+	}
 	c.broken = false
-	if c.tap.status != 0 || err == nil && !c.revoked() {
+	c.tap.release() // nobody else was to be asked: the answer stands
+	if c.tap.status != 0 || err == nil && !c.endedByUs() {
 		return err
 	}
 	return h.answerFor(c, err)
 }
 
-// revoked reports whether the request was ended because its key no longer holds.
-func (c *call) revoked() bool { return errors.Is(context.Cause(c.ctx), errRevoked) }
+// try lets the proxy ask once. It panics to break off an answer; where nothing of the
+// answer has passed to the client, that is an error like others.
+func (c *call) try(next caddyhttp.Handler, r *http.Request) (err error) {
+	defer func() {
+		if broken := recover(); broken == http.ErrAbortHandler && !c.tap.passed {
+			err = caddyhttp.Error(http.StatusBadGateway, http.ErrAbortHandler)
+		} else if broken != nil {
+			panic(broken)
+		}
+	}()
+	return next.ServeHTTP(c.tap, r)
+}
+
+// point directs the request to where the call has its place.
+func (c *call) point(r *http.Request) {
+	c.attempts++
+	for name, value := range map[string]string{
+		varModel: c.model.ID, varEngine: c.model.Engine, varUpstream: c.at.address, varOperation: c.op.name,
+	} {
+		caddyhttp.SetVar(c.ctx, name, value)
+	}
+	c.setBody(r)
+}
+
+// passes lets go of the request's body: nobody else will be asked.
+func (c *call) passes() {
+	c.doc, c.body = nil, nil
+	c.room.leave()
+}
+
+// errTooLong is the cause with which an answer is ended that takes too long.
+var errTooLong = errors.New("the answer takes longer than the consumer may have")
+
+// endedBy tells by which of our own rules the request was ended: "revoked", "limit" or "".
+func (c *call) endedBy() string {
+	switch cause := context.Cause(c.ctx); {
+	case errors.Is(cause, errRevoked):
+		return "revoked"
+	case errors.Is(cause, errTooLong):
+		return "limit"
+	default:
+		return ""
+	}
+}
+
+func (c *call) endedByUs() bool { return c.endedBy() != "" }
 
 // answerFor turns an error of the proxy into an answer.
 func (h *Handler) answerFor(c *call, err error) error {
@@ -192,8 +380,12 @@ func (h *Handler) answerFor(c *call, err error) error {
 	}
 	answer := errorForStatus(status)
 	switch {
-	case c.revoked():
+	case c.endedBy() == "revoked":
 		answer = errBadKey
+	case c.endedBy() == "limit":
+		answer = &apiError{Status: http.StatusGatewayTimeout, Code: "max_duration_exceeded",
+			Message: fmt.Sprintf("An answer to this key may take %v, and this one took longer.", c.sess.consumer.MaxDuration)}
+		c.tap.Header().Set("X-Should-Retry", "false") // OpenAI's clients would otherwise ask twice more
 	case status < 500: // the client has gone
 	default:
 		h.log.Error("engine failed", zap.String("engine", c.model.Engine), zap.String("model", c.model.ID), zap.Error(err))
@@ -201,37 +393,57 @@ func (h *Handler) answerFor(c *call, err error) error {
 			answer.RetryAfter = time.Second
 		}
 	}
+	c.tap.holds = nil
 	answer.write(c.tap)
 	return nil
 }
 
 // setBody gives the request its new body, with everything that describes a body.
-func setBody(r *http.Request, body [][]byte) {
+func (c *call) setBody(r *http.Request) {
 	size := 0
-	for _, piece := range body {
+	for _, piece := range c.body {
 		size += len(piece)
 	}
+	// The proxy's transport asks for it again when a kept connection turns out to be dead.
 	r.GetBody = func() (io.ReadCloser, error) {
-		readers := make([]io.Reader, len(body))
-		for i, piece := range body {
-			readers[i] = bytes.NewReader(piece)
+		if c.body == nil {
+			return nil, errors.New("the body was let go")
 		}
-		return io.NopCloser(io.MultiReader(readers...)), nil
+		return &pieces{left: slices.Clone(c.body)}, nil
 	}
-	r.Body, _ = r.GetBody() // never fails
+	r.Body = &pieces{left: slices.Clone(c.body)}
 	r.ContentLength = int64(size)
 	r.TransferEncoding = nil
 	r.Header.Set("Content-Length", strconv.Itoa(size))
 	r.Header.Set("Content-Type", "application/json")
 	// What the tap cannot read it cannot meter.
 	r.Header.Set("Accept-Encoding", "identity")
-	for _, name := range []string{"Content-Encoding", "Content-Md5", "Digest", "Content-Digest", "Expect", "Trailer"} {
+	for _, name := range []string{"Content-Encoding", "Content-Md5", "Digest", "Content-Digest", "Expect", "Trailer", "Upgrade"} {
 		r.Header.Del(name)
 	}
 }
 
-// cutBy tells who ended an answer before its end: "engine", "client", "revoked", or
-// "" when nobody did.
+// pieces reads a body and lets go of what was read.
+type pieces struct{ left [][]byte }
+
+func (p *pieces) Read(to []byte) (n int, err error) {
+	for len(p.left) > 0 {
+		n = copy(to, p.left[0])
+		if p.left[0] = p.left[0][n:]; len(p.left[0]) == 0 {
+			p.left[0] = nil
+			p.left = p.left[1:]
+		}
+		if n > 0 || len(to) == 0 {
+			return n, nil
+		}
+	}
+	return 0, io.EOF
+}
+
+func (p *pieces) Close() error { return nil }
+
+// cutBy tells who ended an answer before its end: "engine", "client", "revoked" (its
+// key), "limit" (it took too long), or "" when nobody did.
 func (c *call) cutBy() string {
 	t := c.tap
 	gone := c.ctx.Err() != nil
@@ -241,8 +453,8 @@ func (c *call) cutBy() string {
 		return "engine"
 	case whole && !(gone && t.status == statusClientGone):
 		return ""
-	case c.revoked():
-		return "revoked"
+	case c.endedByUs():
+		return c.endedBy()
 	case gone || t.broken:
 		return "client"
 	default:
@@ -250,11 +462,39 @@ func (c *call) cutBy() string {
 	}
 }
 
+// Where an engine counted no tokens of a prompt, since the answer was broken off or it
+// never counts, they are estimated from the body's bytes, up to a bound: pictures are
+// long texts and few tokens.
+const (
+	bytesPerToken    = 4
+	maxGuessedTokens = 8192
+)
+
+// bookTokens counts what the answer took against what its consumer may use.
+func (c *call) bookTokens() {
+	t := c.tap
+	tokens := max(t.input, 0) + t.outputTokens()
+	answered := t.status > 0 && t.status < 300 || t.status == statusClientGone || c.broken
+	if t.input < 0 && answered && c.op.role != "" {
+		tokens += min(c.size/bytesPerToken, maxGuessedTokens)
+	}
+	c.sess.usage.tokens.book(time.Now(), tokens)
+}
+
 // logFields adds the figures to the access log's line.
 func (c *call) logFields() {
 	t := c.tap
 	logField(c.ctx, zap.String("model", c.model.ID))
 	logField(c.ctx, zap.String("engine", c.model.Engine))
+	if c.at != nil {
+		logField(c.ctx, zap.String("instance", c.at.address))
+	}
+	if c.attempts > 1 {
+		logField(c.ctx, zap.Int("attempts", c.attempts))
+	}
+	if c.from != c.model {
+		logField(c.ctx, zap.String("fallback_from", c.from.ID))
+	}
 	logField(c.ctx, zap.String("operation", c.op.name))
 	logField(c.ctx, zap.Bool("stream", c.stream))
 	if t.input >= 0 {
@@ -284,5 +524,6 @@ func logField(ctx context.Context, field zap.Field) {
 // Interface guards.
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -18,7 +17,6 @@ import (
 const (
 	defaultHealthCache  = 3 * time.Second
 	defaultProbeTimeout = 2 * time.Second
-	maxProbeAnswer      = 8 << 20 // bytes of a model list
 )
 
 // Health answers 200 {"status":"ok"} when a client's request could be answered now:
@@ -33,8 +31,7 @@ type Health struct {
 	// ProbeTimeout bounds one question to one engine. Default: 2s.
 	ProbeTimeout caddy.Duration `json:"probe_timeout,omitempty"`
 
-	log    *zap.Logger
-	client *http.Client
+	log *zap.Logger
 
 	mu    sync.Mutex // held while engines are asked: the others wait for that answer
 	asked time.Time
@@ -60,11 +57,6 @@ func (h *Health) Provision(ctx caddy.Context) error {
 	}
 	if err := h.provisionWithEngines(); err != nil {
 		return configError("llm_health", "%w", err)
-	}
-	// No proxy and no redirects: the question goes to the engine and nowhere else.
-	h.client = &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return nil
 }
@@ -93,24 +85,36 @@ func (h *Health) healthy(now func() time.Time) bool {
 	return h.ok
 }
 
-// probe asks all engines at once. Nobody's request context is used: the answer is
-// for everybody who waits.
+// probe asks all instances of all engines at once. Nobody's request context is used:
+// the answer is for everybody who waits.
 func (h *Health) probe() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(h.ProbeTimeout))
 	defer cancel()
-	answers := make(chan bool, len(h.Engines))
+	asked := 0
+	answers := make(chan bool)
 	for name, engine := range h.Engines {
-		go func() {
-			has, err := h.modelsOf(ctx, engine)
-			if err != nil {
-				h.log.Debug("probe", zap.String("engine", name), zap.Error(err))
-			}
-			answers <- err == nil && h.anyOf(name, has)
-		}()
+		for _, address := range engine.Instances {
+			asked++
+			go func() {
+				has, err := engine.models(ctx, address)
+				if err != nil {
+					h.log.Debug("probe", zap.String("engine", name), zap.String("instance", address), zap.Error(err))
+				}
+				select {
+				case answers <- err == nil && h.anyOf(name, has):
+				case <-ctx.Done(): // another one was enough
+				}
+			}()
+		}
 	}
-	for range h.Engines {
-		if <-answers {
-			return true
+	for range asked {
+		select {
+		case ok := <-answers:
+			if ok {
+				return true
+			}
+		case <-ctx.Done():
+			return false
 		}
 	}
 	return false
@@ -132,23 +136,15 @@ func (h *Health) anyOf(engine string, has map[string]bool) bool {
 	return false
 }
 
-// modelsOf asks an engine for the names of its models.
-func (h *Health) modelsOf(ctx context.Context, engine *Engine) (map[string]bool, error) {
+// models asks an instance for the names of its models.
+func (e *Engine) models(ctx context.Context, address string) (map[string]bool, error) {
 	path := "/api/tags"
-	if engine.Kind == kindOpenAI {
+	if e.Kind == kindOpenAI {
 		path = modelsPath
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+engine.Dial+path, nil)
+	answer, err := e.ask(ctx, address, path)
 	if err != nil {
 		return nil, err
-	}
-	res, err := h.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %d", path, res.StatusCode)
 	}
 	var list struct {
 		Models []struct {
@@ -158,7 +154,7 @@ func (h *Health) modelsOf(ctx context.Context, engine *Engine) (map[string]bool,
 			ID string `json:"id"`
 		} `json:"data"` // OpenAI
 	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxProbeAnswer)).Decode(&list); err != nil {
+	if err := json.Unmarshal(answer, &list); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	names := make(map[string]bool, len(list.Models)+len(list.Data))

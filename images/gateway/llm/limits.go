@@ -3,54 +3,40 @@ package llm
 import (
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
-// window allows at most a number of events in any span of one minute. It remembers
-// when each allowed event happened, so the promise is exact: no burst at the seam of
-// two minutes.
-type window struct {
-	mu   sync.Mutex
-	seen []time.Time // a ring of the last allowed events, next is the oldest once full
-	next int
+// bucket lets events pass at a pace on average and some more at once: a token bucket
+// that starts full. What was used is kept when the limits change, so that editing a
+// limit neither forgives nor invents events.
+type bucket struct {
+	mu      sync.Mutex
+	limiter *rate.Limiter
 }
 
-const windowSpan = time.Minute
-
-// take counts one event, or says how long to wait until one is allowed.
-// most <= 0 allows everything.
-func (w *window) take(now time.Time, most int) (wait time.Duration, ok bool) {
-	if most <= 0 {
+// take counts one event, or says how long to wait until one is allowed: perMinute on
+// average and burst more at once. perMinute <= 0 allows everything.
+func (b *bucket) take(now time.Time, perMinute, burst int) (wait time.Duration, ok bool) {
+	if perMinute <= 0 {
 		return 0, true
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.resize(most)
-	if len(w.seen) < most {
-		w.seen = append(w.seen, now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	pace, depth := rate.Limit(float64(perMinute)/60), perMinute+burst
+	switch {
+	case b.limiter == nil:
+		b.limiter = rate.NewLimiter(pace, depth)
+	case b.limiter.Limit() != pace || b.limiter.Burst() != depth:
+		b.limiter.SetLimitAt(now, pace)
+		b.limiter.SetBurstAt(now, depth)
+	}
+	if b.limiter.AllowN(now, 1) {
 		return 0, true
 	}
-	if wait = w.seen[w.next].Add(windowSpan).Sub(now); wait > 0 {
-		return wait, false
-	}
-	w.seen[w.next] = now
-	w.next = (w.next + 1) % most
-	return 0, true
-}
-
-// resize follows a changed limit and keeps the latest events, so that editing a
-// limit neither forgives nor invents requests.
-func (w *window) resize(most int) {
-	if len(w.seen) <= most && w.next == 0 {
-		return // still filling, or exactly full and in order
-	}
-	if len(w.seen) == most {
-		return
-	}
-	ordered := append(append(make([]time.Time, 0, len(w.seen)), w.seen[w.next:]...), w.seen[:w.next]...)
-	if len(ordered) > most {
-		ordered = ordered[len(ordered)-most:]
-	}
-	w.seen, w.next = ordered, 0
+	// Never zero: whoever waits for nothing comes back at once.
+	missing := 1 - b.limiter.TokensAt(now)
+	return max(time.Duration(missing/float64(pace)*float64(time.Second)), time.Millisecond), false
 }
 
 // slots counts what runs at the same time.
@@ -80,6 +66,22 @@ func (s *slots) release() {
 // usage is what one consumer has used; it outlives changes of the file and reloads
 // of the configuration.
 type usage struct {
-	requests window
+	requests bucket
 	streams  slots
+	tokens   tokenBook
+}
+
+// modelUse is what all consumers together have used of one model.
+type modelUse struct {
+	requests bucket
+	running  slots
+}
+
+// modelUses outlive reloads of the configuration. Their number is bounded by the
+// models that the configurations of one process's life have named.
+var modelUses sync.Map
+
+func useOf(model string) *modelUse {
+	use, _ := modelUses.LoadOrStore(model, new(modelUse))
+	return use.(*modelUse)
 }

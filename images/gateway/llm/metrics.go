@@ -25,7 +25,8 @@ type metricSet struct {
 	firstToken, perToken, duration, tokens, gap *prometheus.HistogramVec
 
 	requests, cut, finish, refused, authFailures *prometheus.CounterVec
-	inFlight                                     *prometheus.GaugeVec
+	tokensTotal, retries, fallbacks              *prometheus.CounterVec
+	inFlight, engineInFlight, engineHealthy      *prometheus.GaugeVec
 
 	consumersFileOK, consumersLoaded, consumers prometheus.Gauge
 	consumersLoads                              *prometheus.CounterVec
@@ -37,6 +38,9 @@ func newMetricSet() *metricSet {
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -59,10 +63,20 @@ func newMetricSet() *metricSet {
 		requests: counter("gateway_llm_requests_total",
 			"Requests that reached an engine's proxy, by the status the client got.",
 			"consumer", "model", "operation", "status"),
-		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gateway_llm_requests_in_flight",
-			Help: "Requests that an engine is answering now."}, []string{"model"}),
+		inFlight: gauges("gateway_llm_requests_in_flight", "Requests that an engine is answering now.", "model"),
+		engineInFlight: gauges("gateway_engine_in_flight",
+			"Requests that an instance of an engine has now, waiting ones among them.", "engine", "instance"),
+		engineHealthy: gauges("gateway_engine_healthy",
+			"1 while an instance answers its health check, else 0. Only engines with several instances are checked.",
+			"engine", "instance"),
+		retries: counter("gateway_llm_retries_total",
+			"Requests that went on to another instance of the engine, by what the one before did.", "model", "reason"),
+		fallbacks: counter("gateway_llm_fallbacks_total",
+			"Requests that went on to a model's fallback, by what the one before did.", "from", "to", "reason"),
+		tokensTotal: counter("gateway_llm_tokens_total",
+			"Tokens of prompts (input) and answers (output), as far as engines tell them.", "consumer", "model", "direction"),
 		cut: counter("gateway_stream_cut_total",
-			"Answers that ended before their end: by the engine, the client (gone) or us (key revoked).",
+			"Answers that ended before their end: by the engine, the client (gone) or us (key revoked, time limit).",
 			"consumer", "model", "by"),
 		finish: counter("gateway_llm_finish_total", "Answers by the reason why the engine stopped.",
 			"consumer", "model", "reason"),
@@ -84,7 +98,7 @@ func (m *metricSet) register(registry *prometheus.Registry) error {
 	}
 	for _, collector := range []prometheus.Collector{
 		m.firstToken, m.perToken, m.duration, m.tokens, m.gap, m.requests, m.cut, m.finish, m.refused,
-		m.authFailures, m.inFlight, m.consumersFileOK, m.consumersLoaded, m.consumers, m.consumersLoads,
+		m.authFailures, m.inFlight, m.engineInFlight, m.engineHealthy, m.retries, m.fallbacks, m.tokensTotal, m.consumersFileOK, m.consumersLoaded, m.consumers, m.consumersLoads,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &already) {
@@ -122,15 +136,55 @@ func (m *metricSet) observe(c *call, now time.Time) {
 	}
 	if t.input >= 0 {
 		m.tokens.WithLabelValues(who, model, op, "input").Observe(float64(t.input))
+		m.tokensTotal.WithLabelValues(who, model, "input").Add(float64(t.input))
 	}
 	output := t.outputTokens()
 	if output > 0 || t.output == 0 {
 		m.tokens.WithLabelValues(who, model, op, "output").Observe(float64(output))
+		m.tokensTotal.WithLabelValues(who, model, "output").Add(float64(output))
 	}
 	if t.streamed && t.pieces > 0 {
 		m.firstToken.WithLabelValues(who, model, op).Observe(t.first.Sub(c.sess.started).Seconds())
 		if output > 1 && t.pieces > 1 {
 			m.perToken.WithLabelValues(who, model, op).Observe(t.last.Sub(t.first).Seconds() / float64(output-1))
 		}
+	}
+}
+
+// seriesKept is how long the series of a consumer outlive it: long enough that a
+// scraper gets the last figures.
+const seriesKept = 10 * time.Minute
+
+// series knows whose series there may be, so that those of consumers that are gone do
+// not pile up.
+type series struct {
+	seen map[string]time.Time // when each was last in the file
+}
+
+// follow takes note of who is in the file now, and drops the series of those who have
+// not been for a while.
+func (s *series) follow(present map[string]*consumer, now time.Time) {
+	if s.seen == nil {
+		s.seen = make(map[string]time.Time, len(present))
+	}
+	for name := range present {
+		s.seen[name] = now
+	}
+	for name, last := range s.seen {
+		if now.Sub(last) > seriesKept {
+			metrics.forget(name)
+			delete(s.seen, name)
+		}
+	}
+}
+
+// forget drops the series of a consumer.
+func (m *metricSet) forget(consumer string) {
+	of := prometheus.Labels{"consumer": consumer}
+	for _, histogram := range []*prometheus.HistogramVec{m.firstToken, m.perToken, m.duration, m.tokens} {
+		histogram.DeletePartialMatch(of)
+	}
+	for _, counter := range []*prometheus.CounterVec{m.requests, m.cut, m.finish, m.refused, m.tokensTotal} {
+		counter.DeletePartialMatch(of)
 	}
 }

@@ -14,7 +14,8 @@ import (
 const modelsPath = "/v1/models"
 
 // Models answers GET /v1/models and /v1/models/{name} with what this consumer may
-// use: aliases first, then ids. It must come after llm_auth.
+// use: aliases first, then ids. Where a route before has pinned a model there is that
+// one alone. It must come after llm_auth.
 type Models struct {
 	Catalog
 }
@@ -60,11 +61,14 @@ func (m *Models) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 func (m *Models) answer(r *http.Request) (any, *apiError) {
 	sess := sessionOf(r.Context())
 	name, one := strings.CutPrefix(r.URL.Path, modelsPath+"/")
+	pinned, _ := caddyhttp.GetVar(r.Context(), varPinned).(string)
 	switch {
 	case sess == nil:
 		return nil, errorForStatus(http.StatusInternalServerError)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return nil, errorForStatus(http.StatusMethodNotAllowed)
+	case one && pinned != "" && name != pinned:
+		return nil, unknownModel(shorten(name))
 	case one:
 		if _, refusal := m.lookup(shorten(name), sess.consumer); refusal != nil {
 			return nil, refusal
@@ -75,7 +79,9 @@ func (m *Models) answer(r *http.Request) (any, *apiError) {
 	}
 	cards := []modelCard{}
 	for _, name := range m.allowed(sess.consumer) {
-		cards = append(cards, cardOf(name))
+		if pinned == "" || name == pinned {
+			cards = append(cards, cardOf(name))
+		}
 	}
 	return struct {
 		Object string      `json:"object"`

@@ -34,11 +34,14 @@ type engine struct {
 	seen      []recorded
 	cancelled chan string // the path of every request whose client went away
 	release   chan struct{}
+	version   string
+	// answer goes before the usual answers where it reports that it answered.
+	answer func(w http.ResponseWriter, r *http.Request) bool
 }
 
 func newEngine(t testing.TB) *engine {
 	t.Helper()
-	e := &engine{cancelled: make(chan string, 16), release: make(chan struct{})}
+	e := &engine{cancelled: make(chan string, 16), release: make(chan struct{}), version: "0.35.0"}
 	e.Server = httptest.NewServer(e)
 	t.Cleanup(func() {
 		close(e.release)
@@ -59,6 +62,24 @@ func (e *engine) last(t *testing.T) recorded {
 	return e.seen[len(e.seen)-1]
 }
 
+// answers makes the engine answer otherwise; nil is as usual.
+func (e *engine) answers(with func(w http.ResponseWriter, r *http.Request) bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer = with
+}
+
+// refuses makes the engine answer everything with one error.
+func (e *engine) refuses(status int, message string) {
+	e.answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Engine", "refused")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, message)
+		return true
+	})
+}
+
 func (e *engine) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -77,13 +98,24 @@ const (
 // ServeHTTP answers by the prompt: the body's "case" member.
 func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, _ := io.ReadAll(r.Body)
-	if r.URL.Path == "/api/tags" {
-		fmt.Fprint(w, `{"models":[{"name":"up-chat:latest"}]}`)
+	switch r.URL.Path {
+	case "/api/tags":
+		fmt.Fprint(w, `{"models":[{"name":"up-chat:latest","model":"up-chat:latest","size":7,"remote_host":"http://secret"},{"name":"unlisted"},{"name":"up-embed:latest"}]}`)
+		return
+	case "/api/ps":
+		fmt.Fprint(w, `{"models":[{"name":"up-chat:latest","size_vram":5}]}`)
+		return
+	case "/api/version":
+		fmt.Fprintf(w, `{"version":%q}`, e.version)
 		return
 	}
 	e.mu.Lock()
 	e.seen = append(e.seen, recorded{r.URL.Path, r.Header.Clone(), string(raw)})
+	answer := e.answer
 	e.mu.Unlock()
+	if answer != nil && answer(w, r) {
+		return
+	}
 	var body struct {
 		Case          string `json:"case"`
 		Stream        *bool  `json:"stream"`
@@ -197,8 +229,35 @@ func freeAddress(t testing.TB) string {
 
 type object = map[string]any
 
+// engines and models of most tests.
+func usualCatalog(dial string) (engines object, models []object) {
+	engines = object{"main": object{"instances": []string{dial}}, "gone": object{"instances": []string{"127.0.0.1:1"}}}
+	models = []object{
+		{"id": "chat-one", "engine": "main", "upstream_name": "up-chat", "role": "chat", "aliases": []string{"default", "gpt-4"}},
+		{"id": "embed-one", "engine": "main", "upstream_name": "up-embed", "role": "embedding"},
+		{"id": "lost", "engine": "gone", "role": "chat"},
+	}
+	return engines, models
+}
+
 // startGateway runs Caddy with the routes that the platform renders, in short.
 func startGateway(t testing.TB, dial string, tapped bool, entries ...map[string]any) *gateway {
+	t.Helper()
+	engines, models := usualCatalog(dial)
+	if !tapped {
+		return start(t, plainRoutes(dial), entries...)
+	}
+	return startCatalog(t, engines, models, entries...)
+}
+
+// startCatalog is startGateway with other engines and models.
+func startCatalog(t testing.TB, engines object, models []object, entries ...map[string]any) *gateway {
+	t.Helper()
+	return start(t, func(consumers string) []object { return apiRoutes(consumers, engines, models) }, entries...)
+}
+
+// start runs Caddy with routes that know the path of the consumers file.
+func start(t testing.TB, routes func(consumers string) []object, entries ...map[string]any) *gateway {
 	t.Helper()
 	dir := t.TempDir()
 	g := &gateway{t: t, consumers: filepath.Join(dir, "consumers.json"), accessLog: filepath.Join(dir, "access.log")}
@@ -207,7 +266,7 @@ func startGateway(t testing.TB, dial string, tapped bool, entries ...map[string]
 	}
 	edge, inner := freeAddress(t), freeAddress(t)
 	g.edge, g.inner = "http://"+edge, "http://"+inner
-	raw, err := json.Marshal(g.config(edge, inner, dial, tapped))
+	raw, err := json.Marshal(g.config(edge, inner, routes(g.consumers)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,13 +282,21 @@ func startGateway(t testing.TB, dial string, tapped bool, entries ...map[string]
 	return g
 }
 
-func (g *gateway) config(edge, inner, dial string, tapped bool) object {
-	engines := object{"main": object{"dial": dial}, "gone": object{"dial": "127.0.0.1:1"}}
-	models := []object{
-		{"id": "chat-one", "engine": "main", "upstream_name": "up-chat", "role": "chat", "aliases": []string{"default", "gpt-4"}},
-		{"id": "embed-one", "engine": "main", "upstream_name": "up-embed", "role": "embedding"},
-		{"id": "lost", "engine": "gone", "role": "chat"},
-	}
+// proxyTo is the proxy that comes last.
+func proxyTo(dial string) object {
+	return object{"handler": "reverse_proxy", "flush_interval": -1, "upstreams": []object{{"dial": dial}},
+		"headers": object{"request": object{"set": object{"Host": []string{"{http.reverse_proxy.upstream.hostport}"}}}}}
+}
+
+func plainRoutes(dial string) func(string) []object {
+	return func(string) []object { return []object{{"handle": []object{proxyTo(dial)}}} }
+}
+
+func route(path string, handle ...object) object {
+	return object{"match": []object{{"path": []string{path}}}, "handle": handle, "terminal": true}
+}
+
+func apiRoutes(consumers string, engines object, models []object) []object {
 	catalog := func(handler string, more object) object {
 		h := object{"handler": handler, "engines": engines, "models": models}
 		for k, v := range more {
@@ -238,25 +305,27 @@ func (g *gateway) config(edge, inner, dial string, tapped bool) object {
 		return h
 	}
 	auth := func(scope string) object {
-		return object{"handler": "llm_auth", "consumers_file": g.consumers, "realm": "test", "scope": scope}
+		return object{"handler": "llm_auth", "consumers_file": consumers, "realm": "test", "scope": scope}
 	}
-	proxy := object{"handler": "reverse_proxy", "flush_interval": -1, "upstreams": []object{{"dial": "{http.vars.llm_upstream}"}},
-		"headers": object{"request": object{"set": object{"Host": []string{"{http.reverse_proxy.upstream.hostport}"}}}}}
-	route := func(path string, handle ...object) object {
-		return object{"match": []object{{"path": []string{path}}}, "handle": handle, "terminal": true}
-	}
-	routes := []object{
+	proxy := proxyTo("{http.vars.llm_upstream}")
+	strip := object{"handler": "rewrite", "strip_path_prefix": "/ollama"}
+	pin := object{"match": []object{{"path": []string{"/m/default/v1/*"}}}, "handle": []object{
+		{"handler": "vars", "llm_pinned": "default"}, {"handler": "rewrite", "strip_path_prefix": "/m/default"}}}
+	return []object{
+		pin,
 		route("/v1/models*", auth(""), object{"handler": "llm_models", "models": models}),
 		route("/v1/embeddings", auth("embeddings"), catalog("llm", nil), proxy),
 		route("/v1/*", auth("chat"), catalog("llm", object{"max_body": 4096}), proxy),
-		route("/ollama/*", auth("native"), object{"handler": "rewrite", "strip_path_prefix": "/ollama"}, catalog("llm", nil), proxy),
+		route("/ollama/api/show", auth("show"), strip, catalog("llm", nil), proxy),
+		{"match": []object{{"path": []string{"/ollama/*"}, "method": []string{"GET", "HEAD"}}}, "terminal": true,
+			"handle": []object{auth("native"), strip, catalog("llm_native", nil)}},
+		route("/ollama/*", auth("native"), strip, catalog("llm", nil), proxy),
 		route("/health", catalog("llm_health", object{"cache": "200ms"})),
 		{"handle": []object{{"handler": "llm_error"}}},
 	}
-	if !tapped {
-		proxy["upstreams"] = []object{{"dial": dial}}
-		routes = []object{{"handle": []object{proxy}}}
-	}
+}
+
+func (g *gateway) config(edge, inner string, routes []object) object {
 	return object{
 		"admin": object{"disabled": true, "config": object{"persist": false}},
 		"logging": object{"logs": object{

@@ -38,6 +38,7 @@ type source struct {
 	// Of the polling goroutine only.
 	lastRaw   []byte
 	lastError string
+	series    series
 
 	mu       sync.Mutex
 	usages   map[string]*usage
@@ -122,6 +123,7 @@ func (s *source) poll() {
 	}
 	s.report(err)
 	s.endRevoked()
+	s.series.follow(s.active.Load().consumers, s.now())
 }
 
 // report logs a fault once, not twice a second, and sets the metric to alert on.

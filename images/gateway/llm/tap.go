@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"maps"
 	"mime"
 	"net/http"
 	"time"
@@ -9,15 +10,26 @@ import (
 // tap passes an answer on, byte by byte as it comes, and takes figures on the way.
 // Whole pieces are left out in one case only: token counts that the client did not
 // ask for. It deliberately has no ReadFrom: that would let bytes pass unseen.
+//
+// An answer that says that somebody else should be asked is held until that is decided:
+// release lets it pass, discard forgets it. Every other answer passes at once.
 type tap struct {
 	http.ResponseWriter
 	tally
 	dialect *dialect
-	// revoked tells whether the request was ended because its key no longer holds.
-	revoked func() bool
+	// endedByUs tells whether the request was ended by us, and not by its client.
+	endedByUs func() bool
+	// holds tells whether an answer of that status is to be held; may be nil.
+	holds func(status int) bool
+	// passes is told when the answer is the client's; may be nil.
+	passes func()
 	// hideUsage leaves pieces out that tell only token counts.
 	hideUsage bool
 
+	header   http.Header // until it passes
+	passed   bool
+	held     bool
+	kept     []byte // of a held answer
 	status   int
 	streamed bool // the answer came as a stream
 	broken   bool // the client could not be written to
@@ -27,26 +39,77 @@ type tap struct {
 	members  memberTap
 }
 
+// maxHeld bounds what is kept of an answer that may be nobody's, in bytes. One that is
+// larger is no error message, and passes.
+const maxHeld = 64 << 10
+
 func newTap(w http.ResponseWriter, d *dialect, hideUsage bool, gap func(time.Duration)) *tap {
-	return &tap{ResponseWriter: w, tally: newTally(gap), dialect: d, hideUsage: hideUsage, revoked: func() bool { return false }}
+	return &tap{ResponseWriter: w, tally: newTally(gap), dialect: d, hideUsage: hideUsage,
+		header: w.Header().Clone(), endedByUs: func() bool { return false }}
 }
 
-// Unwrap lets http.ResponseController reach Flush.
+// Unwrap lets http.ResponseController reach what it asks for.
 func (t *tap) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// Header is the client's once the answer passes. Until then nobody's answer may leave
+// a trace in it.
+func (t *tap) Header() http.Header {
+	if t.passed {
+		return t.ResponseWriter.Header()
+	}
+	return t.header
+}
+
+// FlushError sends on what has passed.
+func (t *tap) FlushError() error {
+	if !t.passed {
+		return nil
+	}
+	return http.NewResponseController(t.ResponseWriter).Flush()
+}
 
 // statusClientGone is what Caddy's proxy notes when a request was cancelled.
 const statusClientGone = 499
 
-// WriteHeader decides by the media type how the answer is read.
+// WriteHeader decides whether the answer passes, and by its media type how it is read.
 func (t *tap) WriteHeader(status int) {
-	if status == statusClientGone && t.revoked() {
-		return // it was us and the client is still there: it gets an answer instead
+	switch {
+	case status == statusClientGone && t.endedByUs():
+		return // the client is still there: it gets an answer instead
+	case status < 200 || t.status != 0:
+		return // an early hint of an engine is nothing to a client
 	}
-	if status >= 200 && t.status == 0 {
-		t.status = status
-		t.choose()
+	t.status = status
+	if t.held = t.holds != nil && t.holds(status); !t.held {
+		t.pass()
 	}
-	t.ResponseWriter.WriteHeader(status)
+}
+
+func (t *tap) pass() {
+	to := t.ResponseWriter.Header()
+	clear(to)
+	maps.Copy(to, t.header)
+	t.passed, t.held = true, false
+	if t.passes != nil {
+		t.passes()
+	}
+	t.choose()
+	t.ResponseWriter.WriteHeader(t.status)
+}
+
+// release lets a held answer pass.
+func (t *tap) release() {
+	if t.held {
+		t.pass()
+		_ = t.read(t.kept) // a client that has gone shows when the books are closed
+		t.kept = nil
+	}
+}
+
+// discard forgets an answer that has not passed, and makes ready for another one.
+func (t *tap) discard() {
+	t.header = t.ResponseWriter.Header().Clone()
+	t.held, t.kept, t.status = false, nil, 0
 }
 
 func (t *tap) choose() {
@@ -75,6 +138,14 @@ func (t *tap) choose() {
 func (t *tap) Write(p []byte) (int, error) {
 	if t.status == 0 {
 		t.WriteHeader(http.StatusOK)
+	}
+	if t.held && len(t.kept)+len(p) <= maxHeld {
+		t.kept = append(t.kept, p...)
+		return len(p), nil
+	}
+	t.release()
+	if !t.passed { // only after a 499 that nobody is to see
+		return len(p), nil
 	}
 	if err := t.read(p); err != nil {
 		return 0, err
