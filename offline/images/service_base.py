@@ -7,7 +7,8 @@ from pathlib import Path
 from offline.images import python
 from offline.images.job import Job
 
-LOCK = Path(__file__).resolve().parent.parent.parent / "examples" / "fastapi" / "requirements.lock"
+# The same file as in examples/fastapi, which people may remove.
+LOCK = Path(__file__).resolve().parent / "service-base.lock"
 
 
 def fill(job: Job) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from offline import registry
 from offline.errors import OfflineError
-from offline.images import build, debian, gateway, layers, recipes
+from offline.images import build, debian, gateway, layers, recipes, service_base
 from offline.images.recipes import BY_NAME, RECIPES, Recipe
 from offline.images.store import Store
 from offline.models import chat, embed, gguf, publish, words
+from tests.support.samples import ROOT
 
 pytestmark = pytest.mark.unit
 
@@ -145,6 +146,9 @@ class TestRecipes:
             "chroma",
             "open-webui",
         }
+
+    def test_own_services_find_the_packages_of_the_example(self) -> None:
+        assert service_base.LOCK.read_bytes() == (ROOT / "examples/fastapi/requirements.lock").read_bytes()
 
     def test_only_the_records_used_last_are_kept(self, tmp_path: Path) -> None:
         (tmp_path / "made").mkdir()

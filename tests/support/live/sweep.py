@@ -59,7 +59,7 @@ def remove_dead(docker: DockerCli) -> list[str]:
 
 def owner(stack: str) -> int | None:
     """The process that a stack of ours belongs to; None for stacks that are not the tests' of this machine."""
-    found = re.fullmatch(NAME.format(machine=machine(), pid=r"(\d+)") + "(-fresh|-other)?", stack)
+    found = re.fullmatch(NAME.format(machine=machine(), pid=r"(\d+)") + "(-fresh|-other|-own)?", stack)
     return int(found[1]) if found else None
 
 
