@@ -44,7 +44,7 @@ def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Ro
     ]
     keys = ["Basic *"] if own_keys else ["Basic *", "Bearer sk-*"]
     body = caddy.RequestBody(max_size=mebibytes(settings.max_upload) * 1024 * 1024)
-    limit = limits.pages(settings.limits)
+    limit, reads = limits.pages(settings.limits), limits.reads(settings.limits)
     answer: tuple[caddy.Headers, caddy.ReverseProxy] = (headers.policy(CSP), _proxy(upstream))
     return [
         route(Match(llm_path=everything, header={"Authorization": keys}), refused),
@@ -54,7 +54,16 @@ def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Ro
         route(
             Match(method=["POST"], llm_path=list(chat_table.SIGN_IN)), limits.sign_in(settings.limits), body, *answer
         ),
-        *(route(Match(method=list(methods), llm_path=paths), limit, body, *answer) for methods, paths in data.items()),
+        *(
+            route(Match(method=["GET"], llm_path=paths), reads, *answer)
+            for methods, paths in data.items()
+            if "GET" in methods
+        ),
+        *(
+            route(Match(method=changing, llm_path=paths), limit, body, *answer)
+            for methods, paths in data.items()
+            if (changing := [method for method in methods if method != "GET"])
+        ),
         route(Match(llm_path=[*static, *pages, *chat_table.BLANK]), *not_allowed(READ)),
         *(route(Match(llm_path=paths), *not_allowed(list(methods))) for methods, paths in data.items()),
     ]
@@ -62,11 +71,10 @@ def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Ro
 
 def blank(settings: model.Gateway) -> list[Route]:
     """What the gateway answers itself to the chat's pages; before the API, as it has some of these paths."""
-    limit = limits.pages(settings.limits)
     return [
         route(
             Match(method=READ, llm_path=[path]),
-            limit,
+            limits.reads(settings.limits),
             caddy.Static(status_code="200", headers={"Content-Type": ["application/json"]}, body=json.dumps(content)),
         )
         for path, content in chat_table.BLANK.items()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from stack.config import gateway as model
 from stack.config.units import seconds_text
 from stack.gateway import caddy
+
+READS: Final = 4  # the chat UI's reads, as many times as its other requests
 
 
 def rate(settings: model.Rate) -> caddy.Rate:
@@ -30,6 +34,13 @@ def addresses(settings: model.Limits, zone: str) -> caddy.Addresses:
 def pages(settings: model.Limits) -> caddy.Limit:
     """For the chat UI."""
     return caddy.Limit(zone="chat", rate=rate(settings.chat))
+
+
+def reads(settings: model.Limits) -> caddy.Limit:
+    """For what the chat UI's pages read: up to 28 questions each at once, and a team often shares one address."""
+    chat = settings.chat
+    many = chat.model_copy(update={"events": chat.events * READS, "burst": chat.burst * READS})
+    return caddy.Limit(zone="chat_reads", rate=rate(many))
 
 
 def services(settings: model.Limits) -> caddy.Limit:

@@ -389,8 +389,14 @@ class TestLimits:
             for r in reversed(doors) for m in r["match"] for path in m["llm_path"]
         }  # fmt: skip
         assert {path for path, limits in zones.items() if not limits} == set(chat_table.STATIC)
-        assert zones["/"] == zones["/api/v1/auths/"] == zones["/ws/*"] == ["chat"]
+        assert zones["/"] == zones["/api/chat/completions"] == zones["/ws/*"] == ["chat"]
+        assert zones["/api/config"] == zones["/api/v1/users/{user_id}/groups"] == ["chat_reads"]
         assert {zones[path][0] for path in chat_table.SIGN_IN} == {"sign_in"}
+
+    def test_the_chats_pages_may_read_four_times_as_much(self) -> None:
+        rates = {h["zone"]: h["rate"] for h in handlers(rendered()) if h["handler"] == "llm_limit"}
+        assert rates["chat"] == {"events": 10, "per": "1s", "burst": 20}
+        assert rates["chat_reads"] == {"events": 40, "per": "1s", "burst": 80}
 
     def test_attempts_to_sign_in_are_counted_and_failures_banned(self) -> None:
         signing = [h for h in handlers(rendered()) if h.get("zone") == "sign_in"]
