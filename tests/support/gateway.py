@@ -19,9 +19,11 @@ import requests
 from ops import ca
 from stack.config.access import Credentials
 from stack.config.model import Platform
-from stack.gateway import caddy, consumers, places, routes
+from stack.gateway import consumers, places, routes, upstreams
 from stack.parts import Parts, served
+from stack.shape import Endpoint
 from tests.support import tools
+from tests.support.certificates import issued
 
 READY: Final = 20.0  # seconds
 FOLDERS: Final = (
@@ -121,14 +123,16 @@ def running(
     settings = platform.gateway.model_copy(update={"https_port": https, "http_port": http, "admin_port": admin})
     gateway = Running(https=https, http=http, inner=inner, admin=admin, folder=folder, listen=tuple(listen))
     instances = [engine] if isinstance(engine, str) else list(engine)
-    upstreams = routes.Upstreams(
-        engines={"ollama": caddy.Engine(instances=instances, kind="ollama")},
+    own = [Endpoint(host=host, port=int(port)) for host, _, port in (address.rpartition(":") for address in instances)]
+    behind = routes.Upstreams(
+        engines=upstreams.engines(platform, own),
+        elsewhere=platform.upstreams,
         chat=chat,
         chat_keys=platform.chat.features.api_keys,
         grafana=grafana,
         prometheus=prometheus,
     )
-    config = routes.render(settings, served(platform.models, parts), upstreams)
+    config = routes.render(settings, served(platform.models, parts), behind)
     (folder / places.CONFIG_FILE).write_text(moved(config.to_json(), gateway))
     write_authority(platform, folder)
     for name, text in (files or {}).items():
@@ -146,10 +150,16 @@ def running(
 
 
 def write_authority(platform: Platform, folder: Path) -> None:
-    """The stack's own authority, as `make up` makes it."""
+    """The stack's own authority, as `make up` makes it; it also issues what a configuration wants to be given."""
     key, certificate = ca.create("Private LLM tests", platform.gateway.names, platform.gateway.address)
-    (folder / places.CA_FILE).write_text(certificate)
-    (folder / places.CA_KEY_FILE).write_text(key)
+    given, given_key = issued(platform.gateway.names, certificate, key)
+    for name, text in {
+        places.CA_FILE: certificate,
+        places.CA_KEY_FILE: key,
+        places.TLS_FILE: given,
+        places.TLS_KEY_FILE: given_key,
+    }.items():
+        (folder / name).write_text(text)
 
 
 def moved(config: str, gateway: Running) -> str:

@@ -5,35 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from ops.certificate import trouble
+from tests.support.certificates import issued
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def pair(*names: str, until: datetime = NOW + timedelta(days=90)) -> tuple[str, str]:
     """(certificate, key) for these names."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(until - timedelta(days=365))
-        .not_valid_after(until)
-    )
-    if names:
-        certificate = certificate.add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
-        )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return certificate.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(), pem.decode()
+    return issued(names, until=until)
 
 
 @pytest.mark.parametrize("names", [("llm.example.org",), ("*.example.org",), ("LLM.example.org", "x.org")])
