@@ -5,14 +5,14 @@ STACK ?= dev
 export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
-WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD URL CA WRONG_PASSWORDS SLOW \
+WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
 	SEED N ONLY REST
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
 .PHONY: help up ask open status logs preview down destroy env trust ca-renew password key keys basic client adopt doctor \
-	check test lint format gateway-test contract attack lock locks-python bench-deploy
+	check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -87,5 +87,11 @@ locks-python: ## resolve requirements/*.in again, with hashes
 	$(DEV)
 	@cd requirements && for name in runtime dev clients; do ../.venv/bin/uv pip compile --quiet --generate-hashes \
 		--no-emit-index-url --no-header --python-version 3.11 --universal $$name.in -o $$name.lock || exit 1; done
+	@# LiteLLM has no solution for every Python at once.
+	@cd requirements && ../.venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 litellm.in -o litellm.lock
 bench-deploy: ## time the deployment, one JSON line last [COLD=1]
 	$(OPS) bench-deploy
+bench-gateway: ## what the gateway costs in front of an engine, one JSON line last [QUICK=1]
+	$(DEV)
+	@.venv/bin/python -m bench.gateway

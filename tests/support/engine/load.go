@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -26,6 +27,7 @@ import (
 // order is what the client is told to do.
 type order struct {
 	url, method, key, basic, body string
+	connect                       string
 	streams                       int
 	last, warm, stagger           time.Duration
 	rate                          float64
@@ -45,6 +47,7 @@ func load(arguments []string) error {
 	tokens := flags.Int("tokens", 0, "longest answer that is asked for; 0: what the engine does")
 	usage := flags.Bool("usage", true, "ask for token counts")
 	flags.StringVar(&o.body, "body", "", "another body")
+	flags.StringVar(&o.connect, "connect", "", "host:port to connect to, whatever the address of the requests says")
 	ca := flags.String("ca", "", "PEM file of the authority that is trusted")
 	flags.IntVar(&o.streams, "streams", 1, "requests at a time, each on a connection of its own")
 	seconds := flags.Float64("seconds", 5, "how long requests are begun")
@@ -118,8 +121,12 @@ type outcome struct {
 
 // run returns the outcomes of the requests that were begun in time, and how long that took.
 func run(o order, trust *tls.Config) ([]outcome, time.Duration, error) {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	transport := &http.Transport{
-		DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSClientConfig: trust,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, cmp.Or(o.connect, address))
+		},
+		TLSClientConfig:     trust,
 		MaxIdleConnsPerHost: o.streams, DisableCompression: true,
 		// An empty map keeps HTTP/2 off: a stream has a connection of its own.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
