@@ -55,8 +55,8 @@ def _consumer(
     consumer: Consumer, credentials: Credentials, models: Sequence[ServedModel], default: Rate
 ) -> dict[str, object]:
     keys = [_key(credentials.key, None)] if credentials.key else []
-    # Without an end the one before would open the gateway for ever.
-    if credentials.previous and credentials.previous_until:
+    # Without an end the one before would open the gateway for ever. A rotation that was interrupted has one key twice.
+    if credentials.previous and credentials.previous_until and credentials.previous != credentials.key:
         keys.append(_key(credentials.previous, credentials.previous_until))
     requests, burst = _rate(consumer, default)
     return {

@@ -107,6 +107,14 @@ def test_a_key_before_without_an_end_is_dead() -> None:
     assert [key["sha256"] for key in entry["keys"]] == [sha256("new")]
 
 
+def test_a_rotation_that_was_interrupted_names_its_key_once() -> None:
+    """The gateway refuses a file that has a key twice, and would stay with the last good one."""
+    twice = Credentials(key="old", previous="old", previous_until="2999-01-01T00:00:00Z")
+    text = consumers.render([GUEST], {"guest": twice}, MODELS, default=DEFAULT)
+    assert len(json.loads(text)["consumers"][0]["keys"]) == 1
+
+
+
 def test_who_has_no_key_cannot_come_in() -> None:
     (entry,) = json.loads(consumers.render([GUEST], {"guest": Credentials()}, MODELS, default=DEFAULT))["consumers"]
     assert (entry["keys"], entry["password_bcrypt"]) == ([], None)
