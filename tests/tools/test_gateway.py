@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 import requests
 
-from stack.gateway import places
+from stack.gateway import chat_routes, headers, places
 from tests.conftest import recorded
 from tests.support import tools
 from tests.support.fakes import Fake, fake_chat, fake_engine
@@ -27,6 +27,7 @@ SECURE: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "strict-origin-when-cross-origin",
+    "X-XSS-Protection": "0",
 }
 
 
@@ -61,6 +62,8 @@ def refused(answer: requests.Response, status: int, code: str) -> None:
     """An error that a client of OpenAI's API can read, with the same headers as any answer."""
     assert (answer.status_code, answer.headers.get("Content-Type")) == (status, "application/json"), answer.text
     assert answer.json()["error"]["code"] == code
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Security-Policy"] == headers.API_CSP
     hardened(answer)
 
 
@@ -89,6 +92,10 @@ class TestKeys:
     def test_each_key_opens_its_scopes_alone(self, world: World) -> None:
         refused(world.gateway.ask("/ollama/api/tags", CHAT_KEY), 403, "missing_scope")
         assert world.gateway.ask("/ollama/api/tags", KEY).json()["models"][0]["name"] == "qwen3:0.6b"
+
+    def test_what_holds_system_prompts_has_a_scope_of_its_own(self, world: World) -> None:
+        refused(world.gateway.ask("/ollama/api/show", KEY, "POST", json={"model": "default"}), 403, "missing_scope")
+        assert world.engine.asked == []
 
     def test_a_new_key_works_within_seconds_and_the_old_one_no_more(self, world: World) -> None:
         world.gateway.write_consumers(SAMPLE.platform, SAMPLE.parts, KEYS | {"default": "canary-new-key"})
@@ -134,8 +141,8 @@ class TestModels:
             "X-Real-Ip": "1.2.3.4",
             "X-Forwarded-For": "1.2.3.4",
         }
-        for path, method in (("/v1/chat/completions", "POST"), ("/ollama/api/tags", "GET")):
-            assert world.gateway.ask(path, KEY, method, json=HELLO, headers=sent).ok
+        for path in ("/v1/chat/completions", "/ollama/api/chat"):
+            assert world.gateway.ask(path, KEY, "POST", json=HELLO, headers=sent).ok
             seen = {name.lower(): value for name, value in world.engine.last.headers.items()}
             assert not {"authorization", "cookie", "x-forwarded-user", "remote-user", "x-real-ip"} & set(seen)
             assert "canary" not in str(seen)
@@ -203,7 +210,7 @@ class TestModels:
 class TestClosedDoors:
     @pytest.mark.parametrize(
         "path",
-        ["pull", "push", "create", "delete", "copy", "show", "blobs/sha256:0", "signout", "experimental/web_search"],
+        ["pull", "push", "create", "delete", "copy", "blobs/sha256:0", "signout", "experimental/web_search"],
     )
     @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "HEAD"])
     def test_models_cannot_be_managed(self, world: World, method: str, path: str) -> None:
@@ -217,7 +224,7 @@ class TestClosedDoors:
         [
             "/nonsense", "/metrics", "/live", "/config/", "/v1", "/v1/", "/v1/files", "/v1/fine_tuning/jobs", "/ollama",
             "/ollama/", "/ollama/v1/models", "/docs", "/openapi.json", "/openai/chat/completions",
-            "/api/v1/functions/create", "/api/v1/tools/id/x/valves", "/api/v1/pipelines/list", "/api/v1/scim/v2/Users",
+            "/api/v1/functions/create", "/api/v1/tools/id/x/valves", "/api/v1/pipelines/add", "/api/v1/scim/v2/Users",
             "/api/v1/skills/create", "/api/v1/functions/%66ree", "/.env",
             "/api/pull",
         ],
@@ -261,6 +268,7 @@ class TestChat:
         sent = {"Cookie": "token=of-the-chat", "Authorization": "Bearer jwt-of-the-chat", "X-Forwarded-Email": "root@x"}
         answer = world.gateway.ask("/api/config", headers=sent)
         assert answer.json() == {"page": "/api/config"}
+        assert answer.headers["Content-Security-Policy"] == chat_routes.CSP
         assert answer.headers["Set-Cookie"].startswith("token=t")
         hardened(answer)
         seen = {name.lower(): value for name, value in world.chat.last.headers.items()}
@@ -272,30 +280,38 @@ class TestChat:
     @pytest.mark.parametrize("path", ["/", "/auth", "/c/some-chat", "/_app/version.json", "/static/favicon.png"])
     def test_pages_can_be_read_and_not_written(self, world: World, path: str) -> None:
         assert world.gateway.ask(path).status_code == 200
-        assert world.gateway.ask(path, method="POST").status_code == 404
+        refused(world.gateway.ask(path, method="POST"), 405, "method_not_allowed")
 
     @pytest.mark.parametrize("kind", ["functions", "tools", "skills"])
     def test_what_runs_code_on_the_server_can_be_listed_and_not_changed(self, world: World, kind: str) -> None:
         assert world.gateway.ask(f"/api/v1/{kind}/").status_code == 200
         world.chat.asked.clear()
-        for path in (f"/api/v1/{kind}/", f"/api/v1/{kind}/list", f"/api/v1/{kind}/create"):
-            refused(world.gateway.ask(path, method="POST", json={}), 404, "not_found")
+        refused(world.gateway.ask(f"/api/v1/{kind}/", method="POST", json={}), 405, "method_not_allowed")
+        refused(world.gateway.ask(f"/api/v1/{kind}/create", method="POST", json={}), 404, "not_found")
         assert world.chat.asked == []
 
     def test_a_foreign_page_cannot_open_a_socket(self, world: World) -> None:
-        assert world.gateway.ask("/ws/socket.io/", headers={"Origin": "https://evil.example"}).status_code == 404
+        for upgrade in ({}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+            sent = {"Origin": "https://evil.example", **upgrade}
+            refused(world.gateway.ask("/ws/socket.io/", headers=sent), 403, "origin_not_allowed")
         assert world.chat.asked == []
         assert world.gateway.ask("/ws/socket.io/", headers={"Origin": world.gateway.url}).status_code == 200
 
 
 class TestListeners:
     def test_plain_http_only_leads_to_https(self, world: World) -> None:
-        answer = requests.get(
-            f"http://127.0.0.1:{world.gateway.http}/c/x?y=z", headers={"Host": "evil.example"}, timeout=5,
+        for host in ("localhost", "127.0.0.1"):
+            answer = requests.get(f"http://{host}:{world.gateway.http}/c/x?y=z", timeout=5, allow_redirects=False)
+            wanted = f"https://{host}:{world.gateway.https}/c/x?y=z"
+            assert (answer.status_code, answer.headers["Location"]) == (308, wanted)
+            hardened(answer)
+        foreign = requests.get(
+            f"http://127.0.0.1:{world.gateway.http}/",
+            headers={"Host": "evil.example"},
+            timeout=5,
             allow_redirects=False,
-        )  # fmt: skip
-        assert (answer.status_code, answer.headers["Location"]) == (308, f"{world.gateway.url}/c/x?y=z")
-        assert "Server" not in answer.headers
+        )
+        refused(foreign, 421, "misdirected_request")
 
     def test_the_certificate_is_good_for_name_and_address(self, world: World) -> None:
         for host in ("localhost", "127.0.0.1"):
