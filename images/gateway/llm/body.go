@@ -393,13 +393,13 @@ func (c *changes) apply() [][]byte {
 	return append(out, c.doc.raw[from:])
 }
 
-// setModel puts an engine's name for the model in place.
-func (c *changes) setModel(name string) {
+// setModel puts an engine's name for the model in a member's place.
+func (c *changes) setModel(member, name string) {
 	quoted, err := json.Marshal(name)
 	if err != nil { // a string: cannot happen
 		quoted = []byte(`""`)
 	}
-	c.set("model", quoted)
+	c.set(member, quoted)
 }
 
 // usage reads what the client said about token counts at the end of a stream: whether

@@ -27,7 +27,7 @@ func TestEditsLeaveEverythingElseAsItWas(t *testing.T) {
 	}
 	change := &changes{doc: d}
 	change.set("stream_options", options)
-	change.setModel(`y"z`)
+	change.setModel("model", `y"z`)
 	want := strings.Replace(strings.Replace(raw, `"x"`, `"y\"z"`, 1), "{ ", `{"stream_options":{"include_usage":true}, `, 1)
 	if got := string(bytes.Join(change.apply(), nil)); got != want {
 		t.Errorf("%s", got)
@@ -76,7 +76,7 @@ func FuzzDocument(f *testing.F) {
 			t.Fatalf("we see model %q, a case-insensitive reader %q", asked, folded.Model)
 		}
 		change := &changes{doc: d}
-		change.setModel(`new "name"`)
+		change.setModel("model", `new "name"`)
 		if options, _, refusal := d.usage(); refusal == nil {
 			change.set("stream_options", options)
 		}

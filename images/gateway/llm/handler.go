@@ -228,7 +228,10 @@ func (h *Handler) read(c *call) (refusal *apiError) {
 // bodyFor is the request as a model's engine gets it.
 func (h *Handler) bodyFor(c *call, m *Model) ([][]byte, *apiError) {
 	change := &changes{doc: c.doc}
-	change.setModel(m.UpstreamName)
+	change.setModel("model", m.UpstreamName)
+	if _, there := c.doc.members[c.op.alsoModel]; there {
+		change.setModel(c.op.alsoModel, m.UpstreamName)
+	}
 	if c.usage != nil {
 		change.set("stream_options", c.usage)
 	}
