@@ -62,5 +62,5 @@ def _pages(path: str, upstream: str, auth: caddy.Auth, *, keep_path: bool) -> li
     )
     return [
         route(Match(llm_path=[path]), caddy.Static(status_code="302", headers={"Location": [f"{path}/"]})),
-        route(Match(llm_path=[f"{path}/*"]), auth, headers.policy(CSP), *strip, proxy),
+        route(Match(llm_path=[f"{path}/", f"{path}/*"]), auth, headers.policy(CSP), *strip, proxy),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -9,7 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,20 @@ class Running:
         return requests.request(
             method, self.url + path, headers=headers, verify=self.ca, timeout=20, allow_redirects=False, **more
         )
+
+    def at(
+        self, host: str, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, *, port: int = 0
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """One request under another name than this machine's, its certificate checked for that name."""
+        context = ssl.create_default_context(cafile=self.ca)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.https, timeout=20)
+        connection.sock = context.wrap_socket(
+            socket.create_connection(("127.0.0.1", port or self.https), timeout=20), server_hostname=host
+        )
+        with closing(connection):
+            connection.request(method, path, headers={"Host": f"{host}:{port or self.https}", **(headers or {})})
+            answer = connection.getresponse()
+            return answer, answer.read()
 
     def raw(self, request: str) -> bytes:
         """What comes back for bytes that no client library would send."""
@@ -142,7 +157,7 @@ def running(
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(folder) | dict(environment or {}))
         try:
-            _wait(gateway, process)
+            _wait(gateway, process, settings.names[0])
             yield gateway
         finally:
             process.terminate()
@@ -192,13 +207,13 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait(gateway: Running, process: subprocess.Popen[bytes]) -> None:
+def _wait(gateway: Running, process: subprocess.Popen[bytes], name: str) -> None:
     deadline = time.monotonic() + READY
     while time.monotonic() < deadline and process.poll() is None:
         try:
             # The listener answers before it has its certificate.
-            if requests.get(f"{gateway.inside}/live", timeout=1).ok and gateway.ask("/live").status_code == 404:
+            if requests.get(f"{gateway.inside}/live", timeout=1).ok and gateway.at(name, "/live")[0].status == 404:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, OSError):
             time.sleep(0.05)
     raise AssertionError(f"the gateway does not answer (exit status {process.poll()}):\n{gateway.log[-3000:]}")

@@ -343,7 +343,10 @@ class TestAdmin:
 
     def test_its_pages_are_for_administrators_who_sign_in_by_basic(self) -> None:
         doors = [r for r in server("admin", settings=ALL)["routes"] if "reverse_proxy" in kinds(r)]
-        assert [r["match"][0]["llm_path"] for r in doors] == [["/grafana/*"], ["/prometheus/*"]]
+        assert [r["match"][0]["llm_path"] for r in doors] == [
+            ["/grafana/", "/grafana/*"],
+            ["/prometheus/", "/prometheus/*"],
+        ]
         for route in doors:
             auth = route["handle"][0]
             assert (auth["handler"], auth["scope"], auth["keep_cookies"]) == ("llm_auth", "admin", True)

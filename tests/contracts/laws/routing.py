@@ -186,7 +186,7 @@ def only_declared_paths_lead_somewhere(plan: Plan) -> Iterator[Finding]:
             *(path for service in own for path in (service.path, f"{service.path}/*")),
         },
         INNER: {*api_routes.DOORS, *(f"/services/{service.name}/metrics" for service in own)},
-        "admin": {f"{admin_routes.GRAFANA}/*", f"{admin_routes.PROMETHEUS}/*"},
+        "admin": {f"{page}/{end}" for page in (admin_routes.GRAFANA, admin_routes.PROMETHEUS) for end in ("", "*")},
         "redirect": set[str](),
     }
     for name, route in _doors(plan):
