@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -188,21 +189,51 @@ func (a *Auth) byAddress(r *http.Request, shown presented, refusal *apiError, no
 		}
 	}
 	if refusal == nil {
-		refusal = errBadKey
-		if shown.scheme == schemeBasic {
-			cred, err := a.source.active.Load().byPassword(r.Context(), shown, now)
-			switch {
-			case err != nil:
-				return nil, errorForStatus(http.StatusServiceUnavailable)
-			case cred != nil:
-				return cred, nil
-			}
+		if a.source.active.Load().mayBePassword(shown) {
+			return a.byPassword(r.Context(), client, shown)
 		}
+		refusal = errBadKey
 	}
-	if a.zone != nil && refusal.Code == errBadKey.Code {
-		a.zone.fail(client, now, &a.Addresses.Failures)
+	if refusal.Code == errBadKey.Code {
+		a.failed(client)
 	}
 	return nil, refusal
+}
+
+// failed counts a wrong key or password; none at all is no failure.
+func (a *Auth) failed(client string) {
+	if a.zone != nil {
+		a.zone.fail(client, a.source.now(), &a.Addresses.Failures)
+	}
+}
+
+// byPassword waits for its turn and compares. A browser asks for many things at once
+// with the same password, and others try many: what those before have shown counts.
+func (a *Auth) byPassword(ctx context.Context, client string, shown presented) (*credential, *apiError) {
+	failures := 0
+	if a.zone != nil {
+		failures = a.zone.failed(client, a.source.now())
+	}
+	if !hashing.enter(ctx, client, failures) {
+		return nil, errorForStatus(http.StatusTooManyRequests)
+	}
+	defer hashing.leave(client)
+	now, known := a.source.now(), a.source.active.Load()
+	if cred := known.remembered(shown, now); cred != nil {
+		return cred, nil
+	}
+	if a.zone != nil {
+		if banned := a.zone.stillAdmit(client, now); banned != nil {
+			return nil, banned
+		}
+	}
+	if known.mayBePassword(shown) && known.hasPassword(shown) {
+		if cred := known.remember(shown, now); cred != nil {
+			return cred, nil
+		}
+	}
+	a.failed(client) // before the next one of this address has its turn
+	return nil, errBadKey
 }
 
 // admit applies what a known consumer may do here: the scope, then the rate.

@@ -93,7 +93,7 @@ func passed(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 type directory struct {
 	consumers map[string]*consumer
 	keys      map[keyHash]*credential
-	passwords bool // some consumer has one of its own choice
+	decoy     []byte // a hash of nobody's password; nil if no consumer has one of its own choice
 }
 
 var emptyDirectory = &directory{}
@@ -214,7 +214,7 @@ func (d *directory) add(spec consumerSpec) error {
 	if len(c.PasswordBcrypt) > 0 {
 		hash := passwordKey(c)
 		d.keys[hash] = &credential{consumer: c, hash: hash}
-		d.passwords = true
+		d.decoyFor(c.PasswordBcrypt)
 	}
 	d.consumers[spec.Name] = c
 	return nil
@@ -248,6 +248,14 @@ func (c *consumer) takeLimits(spec consumerSpec) error {
 	}
 	c.MaxBody, c.MaxDuration = int64(body), time.Duration(seconds)*time.Second
 	return nil
+}
+
+// decoyFor makes unknown names cost what the costliest password does.
+func (d *directory) decoyFor(hash []byte) {
+	cost, _ := bcrypt.Cost(hash) // checked before
+	if known, _ := bcrypt.Cost(d.decoy); cost > known {
+		d.decoy = decoys[cost]()
+	}
 }
 
 // maxPasswordCost bounds the work of one attempt: cost 10 takes 60 ms of CPU, 14 takes a second.

@@ -24,10 +24,11 @@ var credentialHeaders = map[string]struct{}{
 // sends cookies by itself.
 var notKeys = map[string]struct{}{"cookie": {}}
 
-// plainHeader maps the spellings that back ends fold together (CGI turns both -, _
-// and . into _) to one.
+// plainHeader maps the spellings that back ends fold together (CGI turns -, _ and . into
+// _) to one.
 func plainHeader(name string) string {
-	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+	parts := strings.FieldsFunc(name, func(c rune) bool { return strings.ContainsRune("-_.", c) })
+	return strings.ToLower(strings.Join(parts, "-"))
 }
 
 type scheme int

@@ -4,7 +4,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	caddy "github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -23,7 +25,8 @@ type Edge struct {
 	// TrustedProxies are addresses (or networks) whose last X-Forwarded-For entry
 	// names the client. Default: none, the peer is the client.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
-	// Proto is "http" or "https": which port goes without saying. Default: "https".
+	// Proto is how clients reach this listener, "http" or "https": what upstreams are told,
+	// and which port goes without saying. Default: "https".
 	Proto string `json:"proto,omitempty"`
 
 	hosts   map[string]struct{}
@@ -37,7 +40,10 @@ func (Edge) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (e *Edge) Provision(caddy.Context) error {
-	usual, known := map[string]string{"": ":443", "https": ":443", "http": ":80"}[e.Proto]
+	if e.Proto == "" {
+		e.Proto = "https"
+	}
+	usual, known := map[string]string{"https": ":443", "http": ":80"}[e.Proto]
 	if !known {
 		return configError("llm_edge", "proto is %q: allowed are http, https", e.Proto)
 	}
@@ -78,7 +84,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 // ServeHTTP refuses with 400 or 421, or cleans the request and passes it on.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	authority, plain := plainTarget(r.RequestURI)
-	if !plain {
+	if !plain || r.Method == http.MethodConnect {
 		refusal := apiError{Status: http.StatusBadRequest, Code: "invalid_path", Message: "The path is not in its plain form."}
 		refusal.write(w)
 		return nil
@@ -87,13 +93,16 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		errorForStatus(http.StatusMisdirectedRequest).write(w)
 		return nil
 	}
+	r.Host = lower(r.Host)
+	if keyInQuery(r.URL.RawQuery) {
+		refusal := apiError{Status: http.StatusBadRequest, Code: "key_in_query",
+			Message: "A key is in the address, where logs keep it. Send it as \"Authorization: Bearer <key>\", and replace this one."}
+		refusal.write(w)
+		return nil
+	}
 	client := e.client(r)
 	cleanHeaders(r)
-	if client.IsValid() {
-		caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, client.String())
-		// reverse_proxy tells upstreams this address, as the only one.
-		r.RemoteAddr = net.JoinHostPort(client.String(), portOf(r.RemoteAddr))
-	}
+	e.tell(r, client)
 	caddyhttp.SetVar(r.Context(), varAddress, client.String())
 	caddyhttp.SetVar(r.Context(), varClient, networkOf(client))
 	return next.ServeHTTP(w, r)
@@ -103,24 +112,44 @@ func (e *Edge) knows(host string) bool {
 	if len(e.hosts) == 0 {
 		return true
 	}
-	_, known := e.hosts[strings.ToLower(host)]
+	_, known := e.hosts[lower(host)]
 	return known
+}
+
+// lower is for ASCII alone: the Kelvin sign is no k in a host name.
+func lower(host string) string {
+	for i := range len(host) {
+		if host[i] >= utf8.RuneSelf {
+			return host
+		}
+	}
+	return strings.ToLower(host)
 }
 
 // client is the address that asks: the connection's, or what a trusted proxy says.
 func (e *Edge) client(r *http.Request) netip.Addr {
 	peer := addressOf(r.RemoteAddr)
-	for _, prefix := range e.trusted {
-		if !prefix.Contains(peer) {
-			continue
-		}
-		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-		if said, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil {
-			return plainAddress(said)
-		}
-		break
+	if !slices.ContainsFunc(e.trusted, func(proxy netip.Prefix) bool { return proxy.Contains(peer) }) {
+		return peer
+	}
+	hops := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
+	if said := addressOf(strings.TrimSpace(hops[strings.LastIndexByte(hops, ',')+1:])); said.IsValid() {
+		return said
 	}
 	return peer
+}
+
+// tell puts the truth where reverse_proxy looks for it, for upstreams: it adds no other
+// address than RemoteAddr's, and takes protocol and host over from whom it trusts.
+func (e *Edge) tell(r *http.Request, client netip.Addr) {
+	ctx := r.Context()
+	if client.IsValid() {
+		caddyhttp.SetVar(ctx, caddyhttp.ClientIPVarKey, client.String())
+		r.RemoteAddr = net.JoinHostPort(client.String(), portOf(r.RemoteAddr))
+	}
+	caddyhttp.SetVar(ctx, caddyhttp.TrustedProxyVarKey, true)
+	r.Header["X-Forwarded-Proto"] = []string{e.Proto}
+	r.Header["X-Forwarded-Host"] = []string{r.Host}
 }
 
 // addressOf reads the address of host:port, or of an address alone.
@@ -153,54 +182,52 @@ func portOf(hostPort string) string {
 	return "0"
 }
 
-// forged are headers that claim who or where a client is, or what it really asks:
-// only the gateway knows. Names as plainHeader writes them.
-var forged = map[string]struct{}{
-	"forwarded": {}, "via": {}, "host": {}, "proxy": {}, "expect": {}, "trailer": {},
-	"x-real-ip": {}, "true-client-ip": {}, "client-ip": {}, "x-client-ip": {}, "x-cluster-client-ip": {},
-	"x-originating-ip": {}, "x-remote-ip": {}, "x-remote-addr": {}, "x-host": {}, "x-scheme": {}, "x-url-scheme": {},
-	"x-consumer": {}, "x-user": {}, "x-method-override": {}, "x-client-cert": {}, "x-real-host": {}, "front-end-https": {},
-	"x-accel-redirect": {}, "x-sendfile": {}, "x-azure-clientip": {}, "x-appengine-user-ip": {}, "x-wap-profile": {},
-}
-
-var forgedPrefixes = []string{
-	"x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-webauth-", "x-auth-request-", "x-authenticated-",
-	"remote-", "x-remote-user", "x-user-", "x-consumer-", "tailscale-", "cf-", "fastly-client-", "x-envoy-", "x-amzn-oidc-",
-	"x-goog-authenticated-", "x-goog-iap-", "x-ms-client-principal", "x-openwebui-", "x-ssl-", "ssl-client", "x-client-verify",
-	"x-middleware-",
+// forged are headers that claim who or where a client is, or what it really asks: only
+// the gateway knows. A name that ends in "-" stands for all that begin so.
+var forged = []string{
+	"forwarded", "forwarded-", "x-forwarded", "x-forwarded-", "via", "host", "proxy", "expect", "trailer", "sec-websocket-protocol",
+	"client-ip", "true-client-ip", "x-client-ip", "x-client-cert", "x-client-verify", "x-cluster-client-ip", "x-proxyuser-ip",
+	"x-host", "x-originating-ip", "x-real-", "x-scheme", "x-url-scheme", "front-end-https", "x-wap-profile",
+	"x-original-", "x-rewrite-", "x-http-method", "x-http-method-", "x-method-override", "x-accel-", "x-sendfile", "x-middleware-",
+	"x-consumer", "x-consumer-", "x-user", "x-user-", "remote-", "x-remote-", "x-webauth-", "x-auth-request-", "x-authenticated-",
+	"x-authentik-", "x-openwebui-", "tailscale-", "x-tailscale-", "ssl-client", "ssl-client-", "x-ssl-", "x-envoy-",
+	"cf-", "fastly-client-", "x-azure-", "x-appengine-", "x-amzn-oidc-", "x-goog-authenticated-", "x-goog-iap-", "x-ms-client-",
 }
 
 // cleanHeaders removes what must not be believed, in every spelling.
 func cleanHeaders(r *http.Request) {
-	upgrade := false
+	upgrade := hasToken(r.Header["Connection"], "upgrade")
 	for name, values := range r.Header {
-		if name == "Connection" {
-			// Names of headers stand here too, for whoever comes next to remove.
-			upgrade = hasToken(values, "upgrade")
-			continue
-		}
-		// Spelt with _ or . a header is another one to us and the same to some upstreams.
-		if strings.ContainsAny(name, "_.") || isForged(plainHeader(name)) {
+		// Names of headers stand in Connection too, for whoever comes next to remove.
+		if name == "Connection" || !plainName(name) || isForged(strings.ToLower(name)) ||
+			!forKeys(name) && slices.ContainsFunc(values, holdsKey) {
 			delete(r.Header, name)
 		}
 	}
-	delete(r.Header, "Connection")
 	if upgrade {
 		r.Header.Set("Connection", "Upgrade")
 	}
 	r.Trailer = nil
 }
 
-func isForged(plain string) bool {
-	if _, is := forged[plain]; is {
-		return true
-	}
-	for _, prefix := range forgedPrefixes {
-		if strings.HasPrefix(plain, prefix) {
-			return true
+// plainName reports whether a name is of letters, digits and single dashes: with _ or .
+// or a dash more it is another name to us, and the same to some upstreams.
+func plainName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-' && 0 < i && i < len(name)-1 && name[i-1] != '-':
+		default:
+			return false
 		}
 	}
-	return false
+	return true
+}
+
+func isForged(name string) bool {
+	return slices.ContainsFunc(forged, func(claim string) bool {
+		return name == claim || strings.HasSuffix(claim, "-") && strings.HasPrefix(name, claim)
+	})
 }
 
 func hasToken(values []string, token string) bool {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 
 	caddy "github.com/caddyserver/caddy/v2"
@@ -72,7 +73,7 @@ func TestForgedHeadersAreRemovedInEverySpelling(t *testing.T) {
 		"X-Forwarded-Host", "X-FORWARDED-EMAIL", "X.forwarded.email", "X_forwarded_user", "Remote-User", "Remote.user", "REMOTE_USER", "Tailscale-User-Login",
 		"Tailscale.User.Login", "X-Webauth-User", "X-Auth-Request-Email", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-HTTP-Method",
 		"X-Method-Override", "X-Consumer", "X-Consumer-Name", "Cf-Connecting-Ip", "Via", "Trailer", "Expect", "Host", "Proxy", "Any_name", "Any.name",
-		"X-Envoy-Original-Path", "Ssl-Client-Cert", "X-User-Id"}
+		"X-Envoy-Original-Path", "X-Forwarded", "Forwarded-For", "X--Original--Url", "X-Authentik-Username", "Sec-Websocket-Protocol", "Ssl-Client-Cert", "X-User-Id"}
 	good := map[string]string{"Accept": "x", "Authorization": "Bearer k", "Cookie": "a=b", "Content-Type": "application/json", "X-Stainless-Os": "Linux",
 		"User-Agent": "u", "Idempotency-Key": "1", "Openai-Organization": "o", "X-Requested-With": "x", "Origin": "https://a", "Sec-Websocket-Key": "k", "Upgrade": "websocket"}
 	seen, _ := through(t, &Edge{}, asked("/", func(r *http.Request) {
@@ -85,12 +86,35 @@ func TestForgedHeadersAreRemovedInEverySpelling(t *testing.T) {
 		r.Header["Connection"] = []string{"close, X-Forwarded-For, Upgrade"}
 		r.Trailer = http.Header{"X-Forwarded-For": nil}
 	}))
-	want := http.Header{"Connection": {"Upgrade"}}
+	want := http.Header{"Connection": {"Upgrade"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"gw.test:8443"}}
 	for name, value := range good {
 		want[name] = []string{value}
 	}
 	if !reflect.DeepEqual(seen.Header, want) || seen.Trailer != nil {
 		t.Errorf("left: %v, trailers %v", seen.Header, seen.Trailer)
+	}
+}
+
+func TestKeysAreTakenOutOfPlacesWhereTheyDoNotBelong(t *testing.T) {
+	key := "sk-" + strings.Repeat("aB3_-", 8)
+	for name, values := range map[string][]string{"Cookie": {"token=x; api_key=" + key}, "Referer": {"https://gw/?key=" + key}, "X-Whatever": {"x", key}} {
+		seen, _ := through(t, &Edge{}, asked("/", func(r *http.Request) { r.Header[name] = values }))
+		if seen.Header[name] != nil {
+			t.Errorf("%s: %v", name, seen.Header)
+		}
+	}
+	kept := http.Header{"Authorization": {"Bearer " + key}, "Cookie": {"token=eyJhbGc.eyJpZCsk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa.x"}, "X-Task": {"ask-for-a-rather-long-name-of-it"}}
+	seen, _ := through(t, &Edge{}, asked("/", func(r *http.Request) { r.Header = kept.Clone() }))
+	for name, values := range kept {
+		if !reflect.DeepEqual(seen.Header[name], values) {
+			t.Errorf("%s is gone: %v", name, seen.Header)
+		}
+	}
+	for query, want := range map[string]int{"key=" + key: 400, "a=b&api_key=" + key: 400, "k=%73k-" + key[3:]: 400, "q=sk-short": 200, "q=task-" + key[3:]: 200, "": 200} {
+		_, w := through(t, &Edge{}, asked("/v1/models?"+query, func(r *http.Request) { r.URL.RawQuery = query }))
+		if w.Code != want {
+			t.Errorf("%q: %d", query, w.Code)
+		}
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // Limit bounds what one address may do on the routes behind it, and turns an address
-// away for a growing time when too many answers to it are failures. It must come after
-// llm_edge, which says whose request it is.
+// away for a growing time when too many answers to it are failures. Behind a proxy it needs
+// llm_edge before it, which says whose request it is.
 type Limit struct {
 	// Zone names what is counted together: handlers of the same zone share counters.
 	Zone string `json:"zone"`
@@ -71,8 +71,10 @@ func (l *Limit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 // clientOf is what llm_edge found out: the address, or its network.
 func clientOf(r *http.Request) string {
-	client, _ := caddyhttp.GetVar(r.Context(), varClient).(string)
-	return client
+	if client, known := caddyhttp.GetVar(r.Context(), varClient).(string); known {
+		return client
+	}
+	return networkOf(addressOf(r.RemoteAddr))
 }
 
 // statusWatch remembers the status of an answer.

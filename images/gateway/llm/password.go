@@ -1,11 +1,10 @@
 package llm
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"runtime"
+	"maps"
 	"sync"
 	"time"
 
@@ -46,49 +45,49 @@ func derive(parts ...string) (hash keyHash) {
 // as a key: it is no hash of anything.
 func passwordKey(c *consumer) keyHash { return derive("credential", c.Name, string(c.PasswordBcrypt)) }
 
-// hashing bounds how many passwords are hashed at the same time: the rest of the
-// gateway needs the processors too.
-var hashing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+// decoys are what a password is compared with when there is none, one for each cost, so
+// that the time of an answer does not tell which names have one.
+var decoys [maxPasswordCost + 1]func() []byte
 
-// decoy is what a password is compared with when there is none, so that the time of an
-// answer does not tell which names have one.
-var decoy = sync.OnceValue(func() []byte {
-	hash, err := bcrypt.GenerateFromPassword([]byte("nobody's password"), maxPasswordCost)
-	if err != nil { // a constant: cannot happen
-		panic(err)
+func init() {
+	for cost := range decoys {
+		decoys[cost] = sync.OnceValue(func() []byte {
+			hash, err := bcrypt.GenerateFromPassword([]byte("nobody's password"), cost)
+			if err != nil { // a constant: cannot happen
+				panic(err)
+			}
+			return hash
+		})
 	}
-	return hash
-})
+}
 
-// byPassword compares a password with the consumer's hash; nil is a wrong one. The
-// error is the context's, when the client has gone before its turn came.
-func (d *directory) byPassword(ctx context.Context, shown presented, now time.Time) (*credential, error) {
-	if !d.passwords || len(shown.key) > longestPassword {
-		return nil, nil
-	}
-	c := d.consumers[shown.user]
-	hash := decoy()
-	if c != nil && len(c.PasswordBcrypt) > 0 {
+// hasPassword compares a password with a consumer's hash, for as long for a name that
+// has none. Every consumer's hash should be of the same cost: it shows in the time.
+func (d *directory) hasPassword(shown presented) bool {
+	c, hash := d.consumers[shown.user], d.decoy
+	known := c != nil && len(c.PasswordBcrypt) > 0
+	if known {
 		hash = c.PasswordBcrypt
 	}
-	select {
-	case hashing <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	err := bcrypt.CompareHashAndPassword(hash, []byte(shown.key))
-	<-hashing
-	if err != nil || c == nil || len(c.PasswordBcrypt) == 0 {
-		return nil, nil
-	}
+	return bcrypt.CompareHashAndPassword(hash, []byte(shown.key)) == nil && known
+}
+
+// mayBePassword reports whether it is worth the work of hashing.
+func (d *directory) mayBePassword(shown presented) bool {
+	return shown.scheme == schemeBasic && d.decoy != nil && len(shown.key) <= longestPassword
+}
+
+// remember spares the next requests with this password the work.
+func (d *directory) remember(shown presented, now time.Time) *credential {
+	c := d.consumers[shown.user]
 	cred := d.find(passwordKey(c), now)
 	if cred != nil {
 		goodPasswords.add(derive("password", c.Name, string(c.PasswordBcrypt), shown.key), now)
 	}
-	return cred, nil
+	return cred
 }
 
-// remembered is byPassword for what was found good a short time ago.
+// remembered returns the credential of a password that was found good a short time ago.
 func (d *directory) remembered(shown presented, now time.Time) *credential {
 	c := d.consumers[shown.user]
 	if c == nil || len(c.PasswordBcrypt) == 0 {
@@ -112,11 +111,7 @@ func (m *memory) add(hash keyHash, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.until) >= maxRemembered {
-		for old, until := range m.until {
-			if !until.After(now) {
-				delete(m.until, old)
-			}
-		}
+		maps.DeleteFunc(m.until, func(_ keyHash, until time.Time) bool { return !until.After(now) })
 	}
 	if len(m.until) < maxRemembered {
 		m.until[hash] = now.Add(rememberPassword)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	caddy "github.com/caddyserver/caddy/v2"
@@ -13,8 +14,9 @@ import (
 )
 
 // PathMatcher matches paths exactly, below a prefix that ends in "/*" (and not the prefix
-// itself), or by segments: "{name}" stands for one of any content. Case counts: Caddy's own path matcher takes /OLLAMA/API/CHAT for
-// /ollama/api/chat, and an engine gets what was typed.
+// itself), or by segments: "{name}" stands for one of any content. Case counts: Caddy's
+// own path matcher takes /OLLAMA/API/CHAT for /ollama/api/chat, and an engine gets what
+// was typed.
 //
 // Its JSON is an array of patterns.
 type PathMatcher struct {
@@ -144,11 +146,11 @@ func cutScheme(target string) (rest string, found bool) {
 	return target, false
 }
 
-// plainPath allows segments of letters, digits and what RFC 3986 lets stand in them
-// but ";" (path parameters: read by some upstreams, cut by others). Percent-encoding
-// is for spaces, letters beyond ASCII, and what browsers' encodeURIComponent encodes
-// though it means the same in a path ("qwen3%3A0.6b"): for anything else there is a
-// plain spelling, or two upstreams would read two things.
+// plainPath allows segments of letters, digits and what RFC 3986 lets stand in them but
+// ";" (path parameters: read by some upstreams, cut by others). Percent-encoding is for
+// spaces within a segment, for printable characters beyond ASCII, and for what clients
+// encode though it means the same in a path ("qwen3%3A0.6b"): all else has a plain
+// spelling, or two upstreams would read two things.
 func plainPath(path string) bool {
 	if path == "" || path[0] != '/' {
 		return false
@@ -167,21 +169,34 @@ func plainPath(path string) bool {
 			return false
 		}
 		c = unHex(path[i+1])<<4 | unHex(path[i+2])
-		if c < utf8.RuneSelf && strings.IndexByte(" :@&=+$,", c) < 0 {
+		if c < utf8.RuneSelf && strings.IndexByte(" !$&'()*+,=:@", c) < 0 {
 			return false
 		}
 		decoded = append(decoded, c)
 		i += 2
 	}
-	if !utf8.Valid(decoded) {
-		return false
-	}
-	segments := strings.Split(path[1:], "/")
+	segments := strings.Split(string(decoded[1:]), "/")
 	for i, segment := range segments {
 		last := i == len(segments)-1
-		if segment == "." || segment == ".." || segment == "" && !last {
+		if segment == "." || segment == ".." || segment == "" && !last || strings.Trim(segment, " ") != segment {
 			return false
 		}
+	}
+	return printable(decoded)
+}
+
+// lookAlikes are what Unicode's compatibility forms, or a legacy code page, turn into
+// characters that mean something in a path.
+const lookAlikes = "\u2024\u2025\u2026\u2044\u2100\u2101\u2105\u2106\u2215\u29f5\u29f8\ufe52\ufe54\ufe5f\ufe68\ufe6a" +
+	"\uff03\uff05\uff0e\uff0f\uff1b\uff1f\uff3c\u2488"
+
+func printable(text []byte) bool {
+	for len(text) > 0 {
+		char, size := utf8.DecodeRune(text)
+		if char == utf8.RuneError || !unicode.IsPrint(char) || strings.ContainsRune(lookAlikes, char) {
+			return false
+		}
+		text = text[size:]
 	}
 	return true
 }

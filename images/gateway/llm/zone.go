@@ -1,9 +1,9 @@
 package llm
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -12,9 +12,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses bounds what is remembered in one zone: about 30 MB, and more addresses
-// than a small service ever meets but in an attack. The one that asked last longest
-// ago is forgotten first.
+// maxAddresses bounds what is remembered in one zone: 14 MB, and more addresses than a
+// small service ever meets but in an attack. The one that asked last longest ago is
+// forgotten first.
 const maxAddresses = 65_536
 
 // Pace is a token bucket: Events in each Per on average, and Burst more at once. It
@@ -69,52 +69,66 @@ type zone struct {
 	name string
 
 	mu        sync.Mutex
-	addresses map[string]*list.Element
-	byUse     *list.List // of *address, the latest first
+	addresses map[string]*address
+	recent    address // the ring of all addresses: next is the latest to ask, before the one to forget
 }
 
-// address is what is known of one address in a zone.
+// address is what is known of one address in a zone. There can be many: it is kept small.
 type address struct {
-	key                 string
-	requests, failures  *rate.Limiter
-	lastFailure, banned time.Time // banned: until when
-	nextBan             time.Duration
+	key          string
+	requests     rate.Limiter
+	failures     *rate.Limiter // nil without failures
+	banned       int64         // until when, in Unix nanoseconds
+	forgiven     int64         // when its failures are forgotten
+	nextBan      time.Duration
+	next, before *address
 }
 
 // zones outlive reloads of the configuration: reloading forgives nobody.
 var zones sync.Map
 
 func zoneOf(name string) *zone {
-	made, _ := zones.LoadOrStore(name, &zone{name: name, addresses: map[string]*list.Element{}, byUse: list.New()})
+	made, _ := zones.LoadOrStore(name, newZone(name))
 	return made.(*zone)
+}
+
+func newZone(name string) *zone {
+	z := &zone{name: name, addresses: map[string]*address{}}
+	z.recent.next, z.recent.before = &z.recent, &z.recent
+	return z
 }
 
 // of returns what is known of an address; it needs z.mu.
 func (z *zone) of(key string) *address {
-	if element, known := z.addresses[key]; known {
-		z.byUse.MoveToFront(element)
-		return element.Value.(*address)
+	a := z.addresses[key]
+	switch {
+	case a != nil:
+		a.before.next, a.next.before = a.next, a.before
+	case len(z.addresses) < maxAddresses:
+		a = &address{key: key}
+		z.addresses[key] = a
+	default:
+		a = z.recent.before
+		a.before.next, a.next.before = a.next, a.before
+		delete(z.addresses, a.key)
+		*a = address{key: key}
+		z.addresses[key] = a
 	}
-	if z.byUse.Len() >= maxAddresses {
-		oldest := z.byUse.Back()
-		delete(z.addresses, oldest.Value.(*address).key)
-		z.byUse.Remove(oldest)
-	}
-	a := &address{key: key}
-	z.addresses[key] = z.byUse.PushFront(a)
+	a.next, a.before = z.recent.next, &z.recent
+	a.next.before, a.before.next = a, a
 	return a
 }
 
-// bucketAt brings a bucket to a pace: editing it neither forgives nor invents events.
-func bucketAt(b **rate.Limiter, p Pace, now time.Time) *rate.Limiter {
-	switch {
-	case *b == nil:
-		*b = rate.NewLimiter(p.limit(), p.depth())
-	case (*b).Limit() != p.limit() || (*b).Burst() != p.depth():
-		(*b).SetLimitAt(now, p.limit())
-		(*b).SetBurstAt(now, p.depth())
+// bring sets a bucket to a pace: editing one neither forgives nor invents events.
+func bring(bucket *rate.Limiter, pace Pace, now time.Time) {
+	if bucket.Limit() == pace.limit() && bucket.Burst() == pace.depth() {
+		return
 	}
-	return *b
+	if bucket.Burst() == 0 {
+		now = time.Time{} // a new one: it has been filling since the beginning of time
+	}
+	bucket.SetBurstAt(now, pace.depth())
+	bucket.SetLimitAt(now, pace.limit())
 }
 
 // admit counts a request of an address, or says how long it has to wait and why.
@@ -122,19 +136,35 @@ func (z *zone) admit(key string, now time.Time, pace Pace) *apiError {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	a := z.of(key)
-	if wait := a.banned.Sub(now); wait > 0 {
-		addressMetrics.refused.WithLabelValues(z.name, "ban").Inc()
-		return &apiError{Status: 429, Code: "address_banned", RetryAfter: wait,
-			Message: fmt.Sprintf("Too many failed attempts from this address. Wait %d seconds.", wholeSeconds(wait))}
+	if refusal := z.refuseBanned(a, now); refusal != nil {
+		return refusal
 	}
-	bucket := bucketAt(&a.requests, pace, now)
-	if bucket.AllowN(now, 1) {
+	bring(&a.requests, pace, now)
+	if a.requests.AllowN(now, 1) {
 		return nil
 	}
-	wait := max(time.Duration((1-bucket.TokensAt(now))/float64(pace.limit())*float64(time.Second)), time.Millisecond)
+	missing := 1 - a.requests.TokensAt(now)
+	wait := max(time.Duration(missing/float64(pace.limit())*float64(time.Second)), time.Millisecond)
 	addressMetrics.refused.WithLabelValues(z.name, "rate").Inc()
-	return &apiError{Status: 429, Code: "rate_limit_exceeded", RetryAfter: wait,
+	return &apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", RetryAfter: wait,
 		Message: fmt.Sprintf("Too many requests from this address. Wait %d seconds.", wholeSeconds(wait))}
+}
+
+// stillAdmit is for what has waited since admit: a ban may have come in between.
+func (z *zone) stillAdmit(key string, now time.Time) *apiError {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.refuseBanned(z.of(key), now)
+}
+
+func (z *zone) refuseBanned(a *address, now time.Time) *apiError {
+	wait := time.Duration(a.banned - now.UnixNano())
+	if wait <= 0 {
+		return nil
+	}
+	addressMetrics.refused.WithLabelValues(z.name, "ban").Inc()
+	return &apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", RetryAfter: wait,
+		Message: fmt.Sprintf("Too many failed attempts from this address. Wait %d seconds.", wholeSeconds(wait))}
 }
 
 // fail counts a failure of an address, and bans it when it was the last one allowed.
@@ -142,25 +172,37 @@ func (z *zone) fail(key string, now time.Time, f *Failures) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	a := z.of(key)
-	if now.Sub(a.lastFailure) > time.Duration(f.LongestBan) {
-		a.failures, a.nextBan = nil, time.Duration(f.Ban)
+	if a.failures == nil || now.UnixNano() >= a.forgiven {
+		a.failures, a.nextBan = new(rate.Limiter), time.Duration(f.Ban)
 	}
-	a.lastFailure = now
-	bucket := bucketAt(&a.failures, f.Rate, now)
-	bucket.AllowN(now, 1)
-	if bucket.TokensAt(now) >= 1 {
-		return
+	bring(a.failures, f.Rate, now)
+	a.failures.AllowN(now, 1)
+	over := now
+	if a.failures.TokensAt(now) < 1 && a.banned <= now.UnixNano() {
+		over = now.Add(a.nextBan)
+		a.banned = over.UnixNano()
+		a.nextBan = min(2*a.nextBan, time.Duration(f.LongestBan))
 	}
-	a.banned = now.Add(a.nextBan)
-	a.nextBan = min(2*a.nextBan, time.Duration(f.LongestBan))
+	a.forgiven = max(a.forgiven, over.Add(time.Duration(f.LongestBan)).UnixNano())
+}
+
+// failed is how many failures of an address count now.
+func (z *zone) failed(key string, now time.Time) int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	a := z.addresses[key]
+	if a == nil || a.failures == nil {
+		return 0
+	}
+	return a.failures.Burst() - int(a.failures.TokensAt(now))
 }
 
 // bans counts the addresses that are turned away now.
 func (z *zone) bans(now time.Time) (count int) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	for _, element := range z.addresses {
-		if element.Value.(*address).banned.After(now) {
+	for _, a := range z.addresses {
+		if a.banned > now.UnixNano() {
 			count++
 		}
 	}
