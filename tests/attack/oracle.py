@@ -76,8 +76,8 @@ CLAIMS: Final = re.compile(
     r"x-amzn-oidc-.*|(x-)?ssl-client-.*|x-original-.*|x-rewrite-.*|x-http-method.*|x-method-override"
 )
 FORGED: Final = ("f0rged", "203.0.113.")
-CARRIERS: Final = {"x-a", "x-odd"}
-"""Headers of no meaning in which attacks hide others: a forged text that stays in their value was not believed."""
+CARRIERS: Final = {"x-a", "x-odd", "origin"}
+"""Headers in which a forged text is believed by nobody: those that only hide others, and a page's own origin."""
 LARGEST_HEAD: Final = 24 * 1024
 LARGEST_BODY: Final = {"engine": 1024 * 1024 + 4096, "chat": 4 * 1024 * 1024 + 4096}
 

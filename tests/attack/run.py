@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.attack import good, oracle, wire
+from tests.attack.evasion import evaded
 from tests.attack.generate import attack
 from tests.attack.oracle import Finding
 from tests.attack.traffic import Attack, Credential, Fill, one
@@ -171,6 +172,8 @@ class Result:
     control: Volley
     false_blocks: list[str]
     good: int
+    evaded: dict[str, int]
+    """Door -> requests that were answered beyond its limit."""
     memory_before: int
     memory_after: int
 
@@ -186,6 +189,7 @@ class Result:
             "false_blocks": len(self.false_blocks),
             "good_requests": self.good,
             "held_open": self.volley.held_open,
+            "limits_evaded": sum(self.evaded.values()),
             "control_bypasses": self.control.count("bypass"),
             "memory_ratio": round(self.memory_after / self.memory_before, 2),
             "seed": self.seed,
@@ -199,6 +203,7 @@ class Result:
             f"{line['spoofed']} requests were believed or carried a key behind the gateway": line["spoofed"] == 0,
             f"{line['false_blocks']} good requests were refused": line["false_blocks"] == 0,
             f"{line['held_open']} slow connections were not ended by the gateway": line["held_open"] == 0,
+            f"{line['limits_evaded']} requests were answered beyond a limit": line["limits_evaded"] == 0,
             f"only {line['control_bypasses']} bypasses of the naive gateway: the verdict sees too little": (
                 self.control.count("bypass") > CONTROL
             ),
@@ -227,11 +232,12 @@ def run(seed: int, count: int, *, rest: float, tell: Tell = str) -> Result:
             tell("the control: the same attacks on a naive gateway, while ours rests")
             moves = [attack(seed, number, other.site) for number in numbers]
             control = fire(other, [_on_https(it) for it in moves if not it.move.slow], tell)
+        beyond = evaded(_folder(name, "tight"), seed)
         time.sleep(max(0, quiet - time.monotonic()))  # the rest is what is measured
         after = ours.memory()
     return Result(
-        seed=seed, volley=volley, control=control, false_blocks=blocked, good=len(good.load()), memory_before=before,
-        memory_after=after,
+        seed=seed, volley=volley, control=control, false_blocks=blocked, good=len(good.load()), evaded=beyond,
+        memory_before=before, memory_after=after,
     )  # fmt: skip
 
 
@@ -274,6 +280,7 @@ def report(result: Result, most: int = 20) -> str:
             lines.append(f"{finding.verdict}: {kind}: {what[:150]!r} as {name[-1:]}\n    {finding.why}")
             if number is not None:
                 lines[-1] += f"\n    again: make attack SEED={result.seed} ONLY={number}"
+    lines += [f"limit: {door} answered {number} too many" for door, number in result.evaded.items() if number]
     lines += [f"refused a good request: {text}" for text in result.false_blocks]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +83,12 @@ def fill(number: int, surface: Surface, who: Credential) -> Fill:
 
 
 @contextmanager
-def attacked(folder: Path) -> Iterator[World]:
-    """Our gateway with the attack's platform."""
-    platform = parse_platform(yaml.safe_load(PLATFORM.read_text()), source=PLATFORM.name)
+def attacked(folder: Path, changes: Mapping[str, Mapping[str, object]] | None = None) -> Iterator[World]:
+    """Our gateway with the attack's platform; `changes` are laid over sections of `gateway`."""
+    tree = yaml.safe_load(PLATFORM.read_text())
+    for section, values in (changes or {}).items():
+        tree["gateway"][section] |= values
+    platform = parse_platform(tree, source=PLATFORM.name)
     keys = {consumer.name: key_of(consumer.name) for consumer in platform.consumers}
     with (
         recording("engine") as engine,
