@@ -35,10 +35,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out what must not be done to a platform that others use."""
     if not config.getoption("--slow", None):
         _leave_out(config, items, [item for item in items if item.get_closest_marker("slow")])
+    _leave_out(config, items, [item for item in items if _unspoken(item)])
     if not config.getoption("--url", None):
         return
     harmful = [item for item in items if not _harmless(item, wrong=config.getoption("--wrong-passwords"))]
     _leave_out(config, items, harmful)
+
+
+def _unspoken(item: pytest.Item) -> bool:
+    """Whether a check is about Ollama's own API on an engine that does not speak it."""
+    assert isinstance(item, pytest.Function)
+    kind = item.callspec.params.get("engine_kind") if hasattr(item, "callspec") else None
+    return kind == "openai" and item.get_closest_marker("native") is not None
 
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], some: list[pytest.Item]) -> None:
@@ -52,9 +60,21 @@ def _harmless(item: pytest.Item, *, wrong: bool) -> bool:
     return not own and (wrong or item.get_closest_marker("wrong_key") is None)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The checks of a module that says so run once for each API that an engine may speak."""
+    if "world" in metafunc.fixturenames and getattr(metafunc.module, "EVERY_ENGINE", False):
+        metafunc.parametrize("engine_kind", ["ollama", "openai"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with started(tmp_path_factory.mktemp("contract")) as world:
+def engine_kind(request: pytest.FixtureRequest) -> str:
+    """The API that the engine speaks to the gateway."""
+    return getattr(request, "param", "ollama")
+
+
+@pytest.fixture(scope="session")
+def _world(engine_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with started(tmp_path_factory.mktemp("contract"), kind=engine_kind) as world:
         yield world
 
 

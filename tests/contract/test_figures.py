@@ -15,6 +15,7 @@ from tests.contract.target import Client
 from tests.contract.test_streams import STAMP, STREAM
 from tests.contract.world import HELLO, World, eventually
 
+EVERY_ENGINE: Final = True
 CHAT: Final = "/v1/chat/completions"
 
 

@@ -71,10 +71,16 @@ class TestCredentials:
     @pytest.mark.parametrize("path", [CHAT, "/ollama/api/show"])
     def test_none_reaches_an_engine(self, world: World, path: str) -> None:
         client = world.client("shower")
-        more = {"Cookie": "token=canary-cookie", "X-Api-Key": client.key, "Proxy-Authorization": f"Bearer {client.key}"}
+        more = {"Cookie": "token=canary-cookie"}
         assert client.ask(path, "POST", json=HELLO, headers=more).status_code == 200
         [request] = world.asked
         assert "canary" not in request.head + request.body
+
+    @pytest.mark.parametrize("name", ["X-Api-Key", "Api-Key", "Proxy-Authorization", "X-Goog-Api-Key", "Api_Key"])
+    def test_a_second_one_is_not_handed_on(self, world: World, name: str) -> None:
+        answer = world.client().ask(CHAT, "POST", json=HELLO, headers={name: "canary-of-another-service"})
+        assert answer.status_code in (200, 400)
+        assert "canary" not in "".join(request.head for request in world.asked)
 
     def test_the_chat_sees_its_own_and_no_other(self, world: World) -> None:
         lines = "Authorization: Bearer eyJ.its.own\nCookie: token=its-own\nX-Api-Key: canary-1\nApi-Key: canary-2\n"

@@ -62,7 +62,7 @@ class TestAConsumer:
         assert client.ask(CHAT, "POST", json=HELLO | {"stream": stream}).status_code == 200
         answer = client.ask(CHAT, "POST", json=HELLO)
         refused(answer, 429, code)
-        assert 1 <= int(answer.headers["Retry-After"]) <= longest
+        assert 1 <= int(answer.headers["Retry-After"]) <= longest * 1.02  # they are counted in slices of the time
         assert client.ask("/v1/models").status_code == 200
         assert len(world.asked) == 1
 
@@ -144,7 +144,7 @@ STRICT: Final = {
     "ban": "1s",
     "longestBan": "4s",
 }
-WIDE: Final = {"events": 100_000, "per": "1s", "burst": 1000}
+WIDE: Final = {"events": 1000, "per": "1s", "burst": 1000}
 SIGN_IN: Final = "/api/v1/auths/signin"
 
 

@@ -34,7 +34,7 @@ BLOCKED: Final = [
     ("GET", "/key/list"), ("GET", "/model/info"), ("GET", "/models/available"), ("GET", "/debug/pprof/heap"),
     ("GET", "/docs"), ("GET", "/redoc"), ("GET", "/openapi.json"), ("GET", "/openai/models"),
     ("POST", "/openai/chat/completions"), ("GET", "/ollama/api/tags/0"), ("POST", "/api/v1/functions/create"),
-    ("POST", "/api/v1/tools/create"), ("POST", "/api/v1/skills/create"), ("GET", "/api/v1/pipelines/list"),
+    ("POST", "/api/v1/tools/create"), ("POST", "/api/v1/skills/create"), ("POST", "/api/v1/pipelines/add"),
     ("GET", "/api/v1/scim/v2/Users"), ("POST", "/api/v1/functions/%66ree"), ("GET", "/.env"), ("GET", "/.git/config"),
     ("GET", "/nonsense"), ("GET", "/ws"), ("PROPFIND", "/"), ("POST", "/api/v1/terminals/"),
 ]  # fmt: skip

@@ -33,11 +33,21 @@ def key_of(name: str) -> str:
     return f"sk-canary-{name}-{'0' * 24}"
 
 
-def parsed(**changes: Any) -> Platform:
-    """The platform of the contract, with other settings of the gateway."""
+def parsed(*, elsewhere: str | None = None, **changes: Any) -> Platform:
+    """The platform of the contract, with other settings of the gateway.
+
+    `elsewhere`: its models are served by an engine at this address that speaks OpenAI's API alone.
+    """
     tree = yaml.safe_load(PLATFORM.read_text())
     tree["gateway"] |= changes
-    return parse_platform(tree, source=PLATFORM.name)
+    if elsewhere:
+        tree["upstreams"] = [{"name": "elsewhere", "urls": ["http://192.168.0.1"], "kind": "openai", "slots": 64}]
+        for model in tree["models"]:
+            model["engine"] = "elsewhere"
+    platform = parse_platform(tree, source=PLATFORM.name)
+    # This machine's loopback is refused in a configuration: there it would be the gateway's own container.
+    moved = tuple(one.model_copy(update={"urls": (f"http://{elsewhere}",)}) for one in platform.upstreams)
+    return platform.model_copy(update={"upstreams": moved})
 
 
 @dataclass(frozen=True)
@@ -79,11 +89,16 @@ class World:
 
 
 @contextmanager
-def started(folder: Path, platform: Platform | None = None, *, nobody: bool = False, **more: Any) -> Iterator[World]:
-    """The gateway on fakes of its own; `nobody`: nothing listens behind it. `more`: as `running` takes it."""
-    platform = platform or parsed()
-    keys = {consumer.name: key_of(consumer.name) for consumer in platform.consumers}
-    with engine([model.name for model in platform.models]) as fake, web_application() as pages:
+def started(
+    folder: Path, platform: Platform | None = None, *, kind: str = "ollama", nobody: bool = False, **more: Any
+) -> Iterator[World]:
+    """The gateway on fakes of its own.
+
+    `kind`: the API that the engine speaks to it. `nobody`: nothing listens behind it. `more`: as `running` takes it.
+    """
+    with engine([model.name for model in parsed().models]) as fake, web_application() as pages:
+        platform = platform or parsed(elsewhere=fake.address if kind == "openai" else None)
+        keys = {consumer.name: key_of(consumer.name) for consumer in platform.consumers}
         behind = {"engine": NOWHERE, "chat": NOWHERE} if nobody else {"engine": fake.address, "chat": pages.address}
         with running(platform, PARTS, keys, folder, **(behind | more)) as gateway:
             yield World(gateway, platform, fake, pages)

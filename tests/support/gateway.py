@@ -128,11 +128,13 @@ def running(
     grafana: str | None = None,
     prometheus: str | None = None,
     files: Mapping[str, str] | None = None,
+    services: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """Starts the gateway for a platform whose engine and chat listen at these addresses (`host:port`).
 
     Several engines are instances of one. `passwords`: bcrypt hashes by consumer. `files`: more files that the
-    configuration names, by name. `listen`: the first one must be 127.0.0.1.
+    configuration names, by name; an engine's key is `engine-keys/<name>/key`. `services`: where own services listen, by
+    name. `listen`: the first one must be 127.0.0.1.
     """
     https, http, inner, admin = _free_ports(4)
     settings = platform.gateway.model_copy(update={"https_port": https, "http_port": http, "admin_port": admin})
@@ -142,15 +144,20 @@ def running(
     behind = routes.Upstreams(
         engines=upstreams.engines(platform, own),
         elsewhere=platform.upstreams,
+        services=platform.services,
         chat=chat,
         chat_keys=platform.chat.features.api_keys,
         grafana=grafana,
         prometheus=prometheus,
     )
     config = routes.render(settings, served(platform.models, parts), behind)
-    (folder / places.CONFIG_FILE).write_text(moved(config.to_json(), gateway))
+    text = moved(config.to_json(), gateway)
+    for service in platform.services:
+        text = text.replace(f'"{service.name}:{service.port}"', f'"{(services or {})[service.name]}"')
+    (folder / places.CONFIG_FILE).write_text(text)
     write_authority(platform, folder)
     for name, text in (files or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     gateway.write_consumers(platform, parts, keys, passwords)
     command = [str(tools.caddy()), "run", "--config", str(folder / places.CONFIG_FILE)]
@@ -192,7 +199,7 @@ def moved(config: str, gateway: Running) -> str:
     assert f'"{places.CONSUMERS_FOLDER}/' in text, "the configuration reads no consumers"
     for place in FOLDERS:
         text = text.replace(f'"{place}/', f'"{gateway.folder}/')
-    return text
+    return text.replace(f"{places.ENGINE_KEYS_FOLDER}/", f"{gateway.folder}/engine-keys/")
 
 
 def _environment(folder: Path) -> dict[str, str]:
