@@ -33,6 +33,11 @@ def address(service: OwnService) -> str:
     return Endpoint(host=service.name, port=service.port).address
 
 
+def paths(service: OwnService) -> list[str]:
+    """All that leads to it: a prefix matches neither itself nor itself with a / behind."""
+    return [service.path, f"{service.path}/", f"{service.path}/*"]
+
+
 def metrics_path(service: OwnService) -> str:
     """Where Prometheus reads a service at the inner listener: it shares no network with it."""
     return f"/services/{service.name}/metrics"
@@ -72,7 +77,7 @@ def gone(services: Sequence[OwnService]) -> list[Route]:
         route(
             Match(
                 vars_regexp={status: {"pattern": "^50[234]$"}},
-                llm_path=[path for service in services for path in (service.path, f"{service.path}/*")],
+                llm_path=[path for service in services for path in paths(service)],
             ),
             caddy.LlmError(
                 status=status, code="unavailable", message="This service cannot be reached right now. Try again soon."
@@ -82,18 +87,17 @@ def gone(services: Sequence[OwnService]) -> list[Route]:
 
 
 def _of(api: Api, service: OwnService, policy: str) -> list[Route]:
-    everything = [service.path, f"{service.path}/*"]
     body = mebibytes(api.settings.max_body) * 1024 * 1024
     return [
         *([route(Match(llm_path=[f"{service.path}{service.metrics}"]), not_found())] if service.metrics else []),
         route(
-            Match(method=METHODS, llm_path=everything),
+            Match(method=METHODS, llm_path=paths(service)),
             limits.services(api.settings.limits) if service.public else api.auth("services"),
             caddy.RequestBody(max_size=body),
             caddy.Rewrite(strip_path_prefix=service.path),
             _proxy(service, policy),
         ),
-        route(Match(llm_path=everything), *not_allowed(METHODS)),
+        route(Match(llm_path=paths(service)), *not_allowed(METHODS)),
     ]
 
 

@@ -47,7 +47,7 @@ def handlers(found: dict[str, Any]) -> list[str]:
 
 def test_a_key_of_scope_services_opens_it_below_its_path() -> None:
     found = door("reports:8000")
-    assert found["match"] == [{"llm_path": ["/reports", "/reports/*"], "method": service_routes.METHODS}]
+    assert found["match"] == [{"llm_path": ["/reports", "/reports/", "/reports/*"], "method": service_routes.METHODS}]
     assert handlers(found) == ["llm_auth", "request_body", "rewrite", "reverse_proxy"]
     auth, body, rewrite, _ = found["handle"]
     assert (auth["scope"], auth["addresses"]["zone"]) == ("services", "api")
@@ -100,7 +100,11 @@ def test_its_figures_are_at_the_inner_listener_alone() -> None:
 
 
 def test_other_methods_are_405_with_those_that_are_allowed() -> None:
-    refused = [r for r in servers()["https"]["routes"] if r.get("match") == [{"llm_path": ["/reports", "/reports/*"]}]]
+    refused = [
+        r
+        for r in servers()["https"]["routes"]
+        if r.get("match") == [{"llm_path": ["/reports", "/reports/", "/reports/*"]}]
+    ]
     (found,) = refused
     assert found["handle"][0]["response"]["set"]["Allow"] == [", ".join(service_routes.METHODS)]
     assert found["handle"][-1]["status"] == 405
