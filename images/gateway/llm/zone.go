@@ -12,8 +12,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses bounds what is remembered in one zone: 14 MB, and more addresses than a
-// small service ever meets but in an attack. The one that asked last longest ago is
+// maxAddresses bounds what is remembered in one zone: 14 MB, 20 MB with failures, and more
+// addresses than a small service ever meets but in an attack. The one that asked last longest ago is
 // forgotten first.
 const maxAddresses = 65_536
 
