@@ -17,6 +17,9 @@ from stack.config.units import Duration, Size, mebibytes, seconds
 _OWN_NETWORKS: Final = (".home.arpa", ".internal", ".local", ".lan", ".home", ".test", ".example", ".invalid")
 
 
+MOST_A_MINUTE: Final = 100_000  # the most that a consumer may be given
+
+
 class Exposure(StrEnum):
     """Who can reach the gateway."""
 
@@ -96,8 +99,12 @@ class Limits(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        problems = []
+        if self.api.events * 60 < seconds(self.api.per):
+            problems.append("api: it is the rate of consumers too, which needs at least 1 request a minute")
         if seconds(self.longest_ban) < seconds(self.ban):
-            refuse([f"longestBan: it must not be shorter than ban ({self.ban})"])
+            problems.append(f"longestBan: it must not be shorter than ban ({self.ban})")
+        refuse(problems)
         return self
 
 

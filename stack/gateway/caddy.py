@@ -28,6 +28,7 @@ class Match(Caddy):
     vars_regexp: dict[str, dict[str, str]] | None = None
     header: dict[str, list[str] | None] | None = None
     """Name -> its values; `*` is any, null is none at all."""
+    header_regexp: dict[str, dict[str, str]] | None = None
     negate: list[Match] | None = Field(default=None, alias="not")
 
 

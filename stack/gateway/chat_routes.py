@@ -24,7 +24,21 @@ CSP: Final = (
 )
 
 # Where API clients put keys: the chat UI knows its own cookie and sign-in token only.
-KEY_HEADERS: Final = ["X-Api-Key", "Api-Key", "*-Api-Key", "*-Auth-Token", "*-Access-Token", "Proxy-Authorization"]
+KEY_HEADERS: Final = [
+    "X-Api-Key",
+    "Api-Key",
+    "*-Api-Key",
+    "*-Auth-Token",
+    "*-Access-Token",
+    "*-Security-Token",
+    "*-Subscription-Key",
+    "X-Authorization",
+    "X-Litellm-Key",
+    "Proxy-Authorization",
+]
+# Credentials that are not the chat's own, however they are spelt: Basic, and Bearer with a key of ours.
+BASIC: Final = r"(?i)^\s*basic(\s|$)"
+BASIC_OR_KEY: Final = r"(?i)^\s*basic(\s|$)|(^|[\s,;=])sk-"
 
 
 def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Route]:
@@ -42,12 +56,12 @@ def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Ro
         *chat_table.BLANK,
         *(path for paths in data.values() for path in paths),
     ]
-    keys = ["Basic *"] if own_keys else ["Basic *", "Bearer sk-*"]
+    foreign = {"Authorization": {"pattern": BASIC if own_keys else BASIC_OR_KEY}}
     body = caddy.RequestBody(max_size=mebibytes(settings.max_upload) * 1024 * 1024)
     limit, reads = limits.pages(settings.limits), limits.reads(settings.limits)
     answer: tuple[caddy.Headers, caddy.ReverseProxy] = (headers.policy(CSP), _proxy(upstream))
     return [
-        route(Match(llm_path=everything, header={"Authorization": keys}), refused),
+        route(Match(llm_path=everything, header_regexp=foreign), refused),
         *_socket(settings, upstream, limit),
         route(Match(method=READ, llm_path=static), *answer),
         route(Match(method=READ, llm_path=pages), limit, *answer),

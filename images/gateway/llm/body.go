@@ -151,7 +151,8 @@ func checkMediaType(h http.Header) *apiError {
 
 // parseDocument finds the members of a JSON object.
 func parseDocument(raw []byte, maxDepth int) (*document, *apiError) {
-	if !json.Valid(raw) {
+	// Readers disagree about bytes that are no text: a member's name may be another one to an engine.
+	if !utf8.Valid(raw) || !json.Valid(raw) {
 		return nil, badBody("invalid_json", "", "The request body is not valid JSON.")
 	}
 	at := skipSpace(raw, 0)

@@ -100,6 +100,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		refusal.write(w)
 		return nil
 	}
+	// A matcher is content with any of two origins; an upstream may read the other one.
+	if len(r.Header["Origin"]) > 1 {
+		refusal := apiError{Status: http.StatusBadRequest, Code: "duplicate_header", Message: "The request has more than one Origin."}
+		refusal.write(w)
+		return nil
+	}
 	client := e.client(r)
 	cleanHeaders(r)
 	e.tell(r, client)

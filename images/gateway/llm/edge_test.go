@@ -118,6 +118,15 @@ func TestKeysAreTakenOutOfPlacesWhereTheyDoNotBelong(t *testing.T) {
 	}
 }
 
+func TestOneOriginAtMost(t *testing.T) {
+	ours, theirs := "https://gw.test:8443", "null"
+	for want, origins := range map[int][]string{200: {ours}, 400: {theirs, ours}} {
+		if _, w := through(t, &Edge{}, asked("/", func(r *http.Request) { r.Header["Origin"] = origins })); w.Code != want {
+			t.Errorf("%v: %d", origins, w.Code)
+		}
+	}
+}
+
 func TestTheClientIsThePeerOrWhatATrustedProxySays(t *testing.T) {
 	e := Edge{TrustedProxies: []string{"10.0.0.5", "fd00::/8"}}
 	for name, c := range map[string]struct{ peer, forwarded, address, client string }{
