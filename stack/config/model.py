@@ -133,7 +133,8 @@ class Upstream(Strict):
     kind: Annotated[UpstreamKind, words(UpstreamKind)] = UpstreamKind.OPENAI
     """The API it speaks: `openai` (vLLM, LM Studio, LocalAI, llama.cpp) or `ollama`."""
     slots: Annotated[int, Field(ge=1, le=10_000)] = 16
-    """Requests that it may have at the same time, waiting ones among them, before the gateway says 429."""
+    """Requests that all of these together may have at the same time, waiting ones among them, before the gateway says
+    429."""
     key: bool = False
     """Whether it wants a key: the Pulumi secret `private-llm:engine-key-<name>`, sent as Bearer."""
 
