@@ -64,6 +64,28 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Processor time of this machine, in seconds: `busy` of `there`, and `ours` of it."""
+
+    there: float
+    busy: float
+    ours: float
+
+    @staticmethod
+    def now() -> Machine:
+        """Since its start; `ours` counts children once they have ended."""
+        ticks = [int(word) / TICKS for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        mine = os.times()
+        ours = mine.user + mine.system + mine.children_user + mine.children_system
+        return Machine(there=sum(ticks), busy=sum(ticks) - ticks[3] - ticks[4], ours=ours)
+
+    def others(self, before: Machine) -> float:
+        """The share of the machine that others used since then, from 0 to 1."""
+        used = (self.busy - before.busy) - (self.ours - before.ours)
+        return max(0.0, used / (self.there - before.there))
+
+
+@dataclass(frozen=True)
 class Gateway:
     """Our gateway, running, with the credentials of its consumers."""
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,9 @@ func TestHeadsAreFoundHoweverTheyArrive(t *testing.T) {
 	stream := "POST /one HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /GET /two HTTP/1.1\nHost: b\n\n" +
 		"POST /three HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\nContent-Length: 3\r\n\r\n" +
 		"a;ext=1\r\nGET / HTTP\r\n3\r\n\r\n\n\r\n0\r\nX: y\r\n\r\n" +
-		"DELETE /four five HTTP/1.1\r\nhOST:c\r\n\r\n"
-	wanted := []string{"/one", "/two", "/three", "/four five"}
+		"DELETE /four five HTTP/1.1\r\nhOST:c\r\n\r\n" +
+		"PUT /five HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\nGET /six HTTP/1.1\r\n\r\n"
+	wanted := []string{"/one", "/two", "/three", "/four five", "/five", "/six"}
 	for size := 1; size <= len(stream); size++ {
 		var pieces []string
 		for rest := stream; rest != ""; {
@@ -149,16 +151,17 @@ func TestStampsAreOnTheKernelsClock(t *testing.T) {
 }
 
 func TestTheReaderFindsStampsHoweverTheyArrive(t *testing.T) {
-	text := `{"content":"amber0@123 brook1@456 "} mail@example 7@ "x@789"}`
-	for size := 1; size <= len(text); size++ {
+	for size := 1; size < 100; size++ {
+		past := strconv.FormatInt(stamp()-int64(time.Minute), 10)
+		text := `{"content":"amber0@` + past + ` brook1@` + past + ` "} mail@example 7@ "x@` + past + `"}`
 		r, one := reader{number: -1}, outcome{}
 		for rest := []byte(text); len(rest) > 0; {
 			n := min(size, len(rest))
 			r.take(rest[:n], &one)
 			rest = rest[n:]
 		}
-		if one.Tokens != 3 {
-			t.Fatalf("in pieces of %d: %d stamps", size, one.Tokens)
+		if one.Tokens != 3 || r.lags.n != 3 || time.Duration(r.lags.max).Round(time.Second) != time.Minute {
+			t.Fatalf("in pieces of %d: %d stamps, the oldest of %v", size, one.Tokens, time.Duration(r.lags.max))
 		}
 	}
 }
@@ -245,6 +248,15 @@ func TestTheClientKeepsToARate(t *testing.T) {
 	outcomes, _, err := run(o, nil)
 	if err != nil || len(outcomes) < 25 || len(outcomes) > 52 {
 		t.Fatalf("%d requests, %v", len(outcomes), err)
+	}
+	first := slices.MinFunc(outcomes, func(a, b outcome) int { return int(a.Start - b.Start) })
+	last := slices.MaxFunc(outcomes, func(a, b outcome) int { return int(a.Start - b.Start) })
+	if over := time.Duration(last.Start - first.Start); over < 700*time.Millisecond {
+		t.Fatalf("all within %v", over)
+	}
+	o.rate, o.last = 0.1, 10*time.Millisecond
+	if _, took, err := run(o, nil); err == nil {
+		t.Fatalf("a request that is not due before the end was sent, after %v", took)
 	}
 }
 
