@@ -23,6 +23,8 @@ from tests.attack.world import SESSION, World, attacked, fill, key_of, naive
 
 SENDERS: Final = 24
 SLOW_SENDERS: Final = 64
+WARM: Final = 10
+"""Rounds of good requests before memory is weighed: a gateway that has only just started has loaded half its code."""
 REFUSED: Final = {401, 403}
 # What the run must reach.
 GROWTH: Final = 1.2
@@ -147,11 +149,17 @@ def replay(world: World) -> list[str]:
         "basic": _basic("default", key_of("default")),
         "session": SESSION,
     }
-    blocked = []
-    for number, request in enumerate(good.load()):
-        mark = f"G{number:05d}"
+    requests = [(f"G{number:05d}", request) for number, request in enumerate(good.load())]
+
+    def ask(pair: tuple[str, good.Good]) -> wire.Answer:
+        mark, request = pair
         raw = request.raw(values, mark.encode())
-        answer = wire.send(one(raw, wait=10), Fill(b"g" * 6, b"G" * 6, ()), world.h1["https"], world.h2)
+        return wire.send(one(raw, wait=10), Fill(b"g" * 6, b"G" * 6, ()), world.h1["https"], world.h2)
+
+    with ThreadPoolExecutor(SENDERS) as senders:
+        answers = list(senders.map(ask, requests))
+    blocked = []
+    for (mark, request), answer in zip(requests, answers, strict=True):
         passed = bool(answer.statuses) and answer.statuses[0] < 400
         arrived = any(mark in seen.values("Attack-Id") for up in (world.engine, world.chat) for seen in up.seen)
         if not passed or (request.method == "POST" and not arrived):
@@ -222,7 +230,8 @@ def run(seed: int, count: int, *, rest: float, tell: Tell = str) -> Result:
     """The whole run with `count` requests; `rest` is how long the gateway rests before its memory is weighed again."""
     numbers = range(-(-count // len(Credential)))
     with tempfile.TemporaryDirectory() as name, attacked(_folder(name, "ours")) as ours:
-        replay(ours)  # also warms it up
+        for _ in range(WARM):
+            replay(ours)
         before = ours.memory()
         tell(f"our gateway: {len(numbers)} attacks as 3 credentials, seed {seed}, memory {before >> 20} MiB")
         volley = fire(ours, [attack(seed, number, ours.site) for number in numbers], tell)
