@@ -12,6 +12,7 @@ SECURE: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "strict-origin-when-cross-origin",
+    "X-XSS-Protection": "0",
 }
 TELLING: Final = ("Server", "Via", "X-Powered-By")
 TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -67,10 +67,10 @@ class Relay:
 @contextmanager
 def relaying(client: Client, folder: Path) -> Iterator[Relay]:
     """Starts a relay to the gateway of `client`, at its pace. Its certificate is kept in `folder`."""
-    certificate = folder / "relay.pem"
-    certificate.write_bytes(certificate())
+    file = folder / "relay.pem"
+    file.write_bytes(certificate())
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trust.load_cert_chain(certificate)
+    trust.load_cert_chain(file)
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -80,7 +80,7 @@ def relaying(client: Client, folder: Path) -> Iterator[Relay]:
                     _pass(client, relay, sent, near)
 
     with _Server(("127.0.0.1", 0), Handler) as server:
-        relay = Relay(url=f"https://localhost:{server.server_address[1]}", ca=str(certificate))
+        relay = Relay(url=f"https://localhost:{server.server_address[1]}", ca=str(file))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -156,7 +156,7 @@ def certificate() -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay of the contract tests")])
     start = datetime.now(UTC) - timedelta(minutes=5)
     names: list[Any] = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-    certificate = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -171,4 +171,4 @@ def certificate() -> bytes:
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return secret + certificate.public_bytes(serialization.Encoding.PEM)
+    return secret + signed.public_bytes(serialization.Encoding.PEM)

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+import bcrypt
 import pytest
 
 from stack.gateway import upstreams
@@ -118,6 +119,15 @@ class TestTheKey:
         client = world.client()
         assert client.ask("/v1/models", key=None, headers=basic("default", client.key)).status_code == 200
         refused(client.ask("/v1/models", key=None, headers=basic("chat", client.key)), 401)
+
+    def test_a_password_of_ones_own_choice(self, tmp_path: Path) -> None:
+        hashed = bcrypt.hashpw(b"correct horse battery", bcrypt.gensalt(4)).decode()
+        with started(tmp_path, passwords={"chat": hashed}) as world:
+            client = world.client()
+            assert client.ask("/v1/models", key=None, headers=basic("chat", "correct horse battery")).status_code == 200
+            refused(client.ask("/v1/models", key=None, headers=basic("chat", "correct horse")), 401)
+            refused(client.ask("/v1/models", key=None, headers=basic("default", "correct horse battery")), 401)
+            refused(client.ask("/v1/models", key="correct horse battery"), 401)
 
     def test_two_credentials_are_none(self, world: World) -> None:
         client = world.client()

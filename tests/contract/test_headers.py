@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
 from tests.contract.expect import hardened
 from tests.contract.target import NO_MODEL, Client
-from tests.contract.world import HELLO, World
+from tests.contract.world import HELLO, World, parsed, started
 
 CHAT: Final = "/v1/chat/completions"
 CLAIMS: Final = [
@@ -121,3 +122,43 @@ class TestOtherPages:
         assert answer.status_code == 200
         assert "Access-Control-Allow-Origin" not in answer.headers
         hardened(answer)
+
+
+ORIGIN: Final = "https://app.example.org"
+
+
+@pytest.fixture(scope="module")
+def open_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway that knows a page."""
+    with started(tmp_path_factory.mktemp("cors"), parsed(cors={"origins": [ORIGIN]})) as world:
+        yield world
+
+
+@pytest.mark.own
+class TestPagesThatTheConfigurationNames:
+    def test_a_browser_is_told_what_they_may_send(self, open_world: World) -> None:
+        asked = {
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+        }
+        answer = open_world.client().ask(CHAT, "OPTIONS", key=None, headers=asked)
+        assert answer.status_code == 204
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        allowed = {name.strip().lower() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
+        assert {"authorization", "content-type", "x-stainless-lang"} <= allowed
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+        assert open_world.asked == []
+
+    def test_they_may_read_answers_and_errors(self, open_world: World) -> None:
+        client, sent = open_world.client(), {"Origin": ORIGIN}
+        for answer in (client.ask("/v1/models", headers=sent), client.ask("/v1/files", headers=sent)):
+            assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+            assert "Origin" in answer.headers["Vary"]
+            hardened(answer)
+
+    def test_others_may_not(self, open_world: World) -> None:
+        for origin in ("https://evil.example", f"{ORIGIN}.evil.example", "http://app.example.org"):
+            answer = open_world.client().ask("/v1/models", headers={"Origin": origin})
+            assert "Access-Control-Allow-Origin" not in answer.headers
+            assert "Origin" in answer.headers["Vary"]

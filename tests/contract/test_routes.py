@@ -177,13 +177,15 @@ class TestNames:
 
 
 class TestListeners:
-    def test_plain_http_only_leads_to_https(self, world: World) -> None:
-        answer = requests.get(
-            f"http://127.0.0.1:{world.gateway.http}/c/x?y=z", timeout=5, allow_redirects=False,
-            headers={"Host": f"localhost:{world.gateway.http}"},
-        )  # fmt: skip
-        assert (answer.status_code, answer.headers["Location"]) == (308, f"{world.gateway.url}/c/x?y=z")
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+    def test_plain_http_only_leads_to_https(self, world: World, host: str) -> None:
+        url = f"http://{host}:{world.gateway.http}"
+        answer = requests.get(f"{url}/c/x?y=z", timeout=5, allow_redirects=False)
+        wanted = f"https://{host}:{world.gateway.https}/c/x?y=z"
+        assert (answer.status_code, answer.headers["Location"]) == (308, wanted)
         hardened(answer)
+        foreign = requests.get(url, headers={"Host": "evil.example"}, timeout=5, allow_redirects=False)
+        refused(foreign, 421, "misdirected_request")
 
     def test_the_certificate_is_good_for_name_and_address(self, world: World) -> None:
         for host in ("localhost", "127.0.0.1"):

@@ -37,7 +37,9 @@ def test_a_page_of_the_chat_talks_over_one(world: World) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost", "https://localhost:1", None])
 def test_no_other_page_can_open_one(client: Client, origin: str | None) -> None:
-    assert asked(client, SOCKET, origin).status in (403, 404)
+    answer = asked(client, SOCKET, origin)
+    assert answer.status == 403
+    assert answer.json()["error"]["code"] == "origin_not_allowed"
 
 
 @pytest.mark.parametrize("path", ["/", "/api/config", "/v1/models", "/health", "/ollama/api/tags", "/nonsense"])

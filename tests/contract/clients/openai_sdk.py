@@ -95,6 +95,68 @@ def streams_text() -> None:
 
 
 @on_fakes
+def sends_every_setting_that_there_is() -> None:
+    for settings in (
+        {"n": 2}, {"logprobs": True, "top_logprobs": 2}, {"logit_bias": {"50256": -100}}, {"stop": "END"},
+        {"stop": ["a", "b"]}, {"reasoning_effort": "low"}, {"parallel_tool_calls": False, "tools": [TOOL]},
+        {"tool_choice": "required", "tools": [TOOL]}, {"tool_choice": "none", "tools": [TOOL]},
+        {"tool_choice": {"type": "function", "function": {"name": "weather"}}, "tools": [TOOL]},
+        {"metadata": {"a": "b"}}, {"store": False}, {"service_tier": "auto"}, {"seed": 7, "temperature": 0},
+        {"extra_body": {"top_k": 40, "min_p": 0.05, "options": {"num_ctx": 2048}}}, {"timeout": 30.0},
+        {"extra_headers": {"X-Request-Id": "of-the-client", "OpenAI-Beta": "assistants=v2"}},
+        {"extra_query": {"api-version": "2024-10-21"}}, {"response_format": {"type": "text"}}, {"modalities": ["text"]},
+    ):  # fmt: skip
+        more: Any = settings
+        client.chat.completions.create(model="default", messages=MESSAGES, max_tokens=SHORT, **more)
+
+
+@on_fakes
+def sends_every_form_of_a_conversation() -> None:
+    conversations: list[Any] = [
+        [{"role": "developer", "content": "Be brief."}, *MESSAGES],
+        [*MESSAGES, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Again."}],
+        [{"role": "user", "content": [{"type": "text", "text": "Say hello."}], "name": "ann"}],
+        [{"role": "user", "content": "https://example.org/a?b=c&d=../e #1 <b>%2e%2e;</b> \\ \u0000"}],
+        [{"role": "user", "content": "x" * 5_000}],
+        [{"role": "user", "content": ""}],
+    ]
+    for messages in conversations:
+        client.chat.completions.create(model="default", messages=messages, max_tokens=SHORT)
+
+
+@on_fakes
+def uses_every_name_of_the_model() -> None:
+    for name in ("default", "fast", "qwen3:0.6b"):
+        client.chat.completions.create(model=name, messages=MESSAGES, max_tokens=SHORT)
+        assert client.models.retrieve(name).id == name
+
+
+@on_fakes
+def is_given_a_model_by_its_address() -> None:
+    own = OpenAI(base_url=f"{URL}/m/default/v1", api_key=KEY)
+    assert [model.id for model in own.models.list()]
+    own.chat.completions.create(model="whatever-the-client-says", messages=MESSAGES, max_tokens=SHORT)
+
+
+@on_fakes
+def embeds_in_every_form() -> None:
+    forms: list[Any] = ["one", ["one", "two"], ["x" * 5000], ["ünïcode 你好"]]
+    for text in forms:
+        client.embeddings.create(model="all-minilm", input=text, encoding_format="float", user="contract")
+
+
+@on_fakes
+def responds_in_every_form() -> None:
+    forms: list[Any] = [
+        {"input": [{"role": "user", "content": "Say hello."}]}, {"input": "Say hello.", "instructions": "Be brief."},
+        {"input": "Say hello.", "temperature": 0.1, "top_p": 0.9, "store": False},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Say hello."}]}]},
+    ]  # fmt: skip
+    for form in forms:
+        client.responses.create(model="default", max_output_tokens=SHORT, **form)
+
+
+@on_fakes
 def fills_in_the_middle() -> None:
     client.completions.create(model="default", prompt="def add(a, b):\n", suffix="\n    return c\n", max_tokens=SHORT)
 
