@@ -26,7 +26,7 @@ def check(pulumi: Pulumi, configured: Platform) -> None:
     found = settings.read(pulumi.file)
     if missing := [name for name in (CERTIFICATE, KEY) if name not in found.names]:
         raise OpsError(
-            f"{pulumi.file.name}: gateway.tls.mode is `certificate`, and there is no {' and no '.join(missing)}\n"
+            f"{pulumi.file.name}: gateway.tls.mode is certificate, and there is no {' and no '.join(missing)}\n"
             f'fix: eval "$(make -s env STACK={pulumi.stack})", then `pulumi config set {CERTIFICATE} < fullchain.pem` '
             f"and `pulumi config set --secret {KEY} < key.pem`"
         )

@@ -22,6 +22,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     ServerVersion(),
     GatewayPort("httpsPort"),
     GatewayPort("httpPort"),
+    GatewayPort("adminPort"),
     CpuLimit(),
     EngineShare(),
     MemorySum(),

@@ -8,6 +8,7 @@ from typing import Final
 
 from ops.preflight.finding import Context, Finding, Level
 from ops.volumes import STACK_LABEL
+from stack.config.gateway import AdminListener
 
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 (compared with, never bound)
 
@@ -28,15 +29,17 @@ class GatewayPort:
     local = True
 
     def __init__(self, key: str) -> None:
-        """`key` is the configuration key, httpsPort or httpPort."""
+        """`key` is the configuration key: httpsPort, httpPort or adminPort."""
         self.name = f"port {key}"
         self._key = key
 
     def check(self, context: Context) -> Finding | None:
         """Names who holds the port."""
         gateway = context.platform.gateway
-        address = gateway.address
-        port = gateway.https_port if self._key == "httpsPort" else gateway.http_port
+        if self._key == "adminPort" and gateway.admin is not AdminListener.LOCAL:
+            return None
+        ports = {"httpsPort": gateway.https_port, "httpPort": gateway.http_port, "adminPort": gateway.admin_port}
+        address, port = "127.0.0.1" if self._key == "adminPort" else gateway.address, ports[self._key]
         own = f"{context.project}-{context.stack}-gateway"
         for held in published(context):
             if held.port == port and overlaps(held.address, address):

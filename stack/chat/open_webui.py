@@ -42,8 +42,8 @@ def environment(
         "JWT_EXPIRES_IN": seconds_text(chat.session),
         "WEBUI_ADMIN_EMAIL": chat.admin_email,
         "WEBUI_ADMIN_NAME": "Admin",
-        # Without this, sign-up opens again at the second start.
-        "ENABLE_SIGNUP": "False",
+        # Unset, sign-up would open again at the second start. Who signs up waits for the administrator.
+        "ENABLE_SIGNUP": str(chat.sign_up),
         "DEFAULT_USER_ROLE": "pending",
         "ENABLE_OLLAMA_API": "False",
         "ENABLE_OPENAI_API": "True",

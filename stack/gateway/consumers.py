@@ -17,6 +17,7 @@ from stack.config.units import mebibytes, seconds
 from stack.parts import ServedModel
 
 FORMAT = 1
+MOST = 100_000  # requests a minute that the file can say, and a configuration for one consumer
 
 
 def render(
@@ -40,9 +41,9 @@ def _rate(consumer: Consumer, default: Rate) -> tuple[int | None, int | None]:
     """Requests a minute, and how many more at once. The people behind the chat are limited one by one, not together."""
     if consumer.requests_per_minute is None and consumer.name == CHAT_CONSUMER:
         return None, None
-    a_minute = max(1, round(default.events * 60 / seconds(default.per)))
+    a_minute = int(default.events * 60 / seconds(default.per))
     return (
-        consumer.requests_per_minute or a_minute,
+        consumer.requests_per_minute or min(a_minute, MOST),
         default.burst if consumer.burst is None else consumer.burst,
     )
 

@@ -28,6 +28,7 @@ _DURATION: Final = st.builds(
 _RATE: Final = st.fixed_dictionaries(
     {"events": st.integers(1, 100_000), "per": _DURATION}, optional={"burst": st.integers(0, 100_000)}
 )
+_PACE: Final = st.fixed_dictionaries({"events": st.integers(1, 100_000), "per": st.sampled_from(["10ms", "1s", "1m"])})
 _PORTS: Final = st.lists(st.integers(1, 65535), min_size=3, max_size=3, unique=True)
 
 
@@ -57,7 +58,9 @@ def _gateway(draw: st.DrawFn, *, observed: bool) -> dict[str, Any]:
         "apiHostnames": hosts[cut[1] :],
         "tls": tls,
         "cors": {"origins": draw(st.lists(_HOST.map("https://{}".format), max_size=2, unique=True))},
-        "limits": draw(st.fixed_dictionaries({}, optional=dict.fromkeys(("api", "chat", "signIn", "failures"), _RATE))),
+        "limits": draw(
+            st.fixed_dictionaries({}, optional={"api": _PACE, **dict.fromkeys(("chat", "signIn", "failures"), _RATE)})
+        ),
         "admin": draw(st.sampled_from(["off", "local"])) if observed else "off",
         "maxBody": draw(st.sampled_from(["1MiB", "32MiB", "64MiB"])),
     }

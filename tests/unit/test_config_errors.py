@@ -225,6 +225,7 @@ def test_what_is_public_and_guarded_is_taken() -> None:
             "no authority of the internet",
         ),
         ({**PUBLIC, "gateway.limits": {"ban": "2h"}}, "gateway.limits.longestBan", "shorter than ban (2h)"),
+        ({"gateway.limits": {"api": {"events": 1, "per": "61s"}}}, "gateway.limits.api", "at least 1 request a minute"),
         ({**PUBLIC, "chat.signUp": True}, "chat.signUp", "set signUp: false"),
         (PUBLIC, "consumers[0]", "an end or a limit of its own"),
         ({"gateway.chatHostnames": ["localhost"]}, "gateway.chatHostnames", "a name leads to one place"),

@@ -73,6 +73,21 @@ def test_what_is_not_said_is_null() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rate", "wanted"),
+    [
+        (Rate(events=100_000, per="1s"), 100_000),
+        (Rate(events=1, per="40s"), 1),
+        (Rate(events=1, per="1m"), 1),
+        (Rate(events=1, per="1s"), 60),
+    ],
+)
+def test_the_usual_rate_is_one_that_the_file_can_say(rate: Rate, wanted: int) -> None:
+    known = {"default": Credentials(key="k")}
+    text = consumers.render([Consumer(name="default")], known, MODELS, default=rate)
+    assert json.loads(text)["consumers"][0]["requests_per_minute"] == wanted
+
+
+@pytest.mark.parametrize(
     ("consumer", "wanted"),
     [
         (Consumer(name="default"), (30, 7)),
@@ -112,7 +127,6 @@ def test_a_rotation_that_was_interrupted_names_its_key_once() -> None:
     twice = Credentials(key="old", previous="old", previous_until="2999-01-01T00:00:00Z")
     text = consumers.render([GUEST], {"guest": twice}, MODELS, default=DEFAULT)
     assert len(json.loads(text)["consumers"][0]["keys"]) == 1
-
 
 
 def test_who_has_no_key_cannot_come_in() -> None:

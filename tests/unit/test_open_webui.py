@@ -42,6 +42,8 @@ def test_what_is_declared_wins_over_what_was_clicked() -> None:
 def test_nobody_signs_up_at_any_start() -> None:
     found = settings(platform())
     assert (found["ENABLE_SIGNUP"], found["DEFAULT_USER_ROLE"]) == ("False", "pending")
+    asked = settings(platform(chat={"signUp": True}))
+    assert (asked["ENABLE_SIGNUP"], asked["DEFAULT_USER_ROLE"]) == ("True", "pending")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ TABLE6 = """\
 """
 
 
-def port_findings(docker: FakeDocker, host: Host, **gateway: int) -> list[Finding]:
+def port_findings(docker: FakeDocker, host: Host, **gateway: int | str) -> list[Finding]:
     lines: list[str] = []
     found = run_preflight(platform(gateway=gateway), docker.cli(), "private-llm", "dev", lines.append, host=host)
     return [finding for finding in found if finding.check.startswith("port")]
@@ -54,6 +54,16 @@ def test_the_kernel_s_table_is_read() -> None:
 )
 def test_which_addresses_are_in_each_other_s_way(held: str, wanted: str, result: bool) -> None:
     assert overlaps(held, wanted) is result
+
+
+@pytest.mark.parametrize(("admin", "told"), [("local", ["port adminPort"]), ("off", [])])
+def test_the_administrators_port_is_loopback_s_wherever_the_others_are(admin: str, told: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        busy = held.getsockname()[1]
+        found = port_findings(
+            FakeDocker(), Host(), address="::1", httpsPort=_free(), httpPort=_free(), admin=admin, adminPort=busy
+        )
+    assert [finding.check for finding in found] == told
 
 
 def test_free_ports_are_fine(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def only_declared_paths_lead_somewhere(plan: Plan) -> Iterator[Finding]:
             *chat_table.SIGN_IN,
             chat_table.SOCKET,
             *(path for paths in chat_table.data().values() for path in paths),
-            *(path for service in own for path in (service.path, f"{service.path}/*")),
+            *(path for service in own for path in (service.path, f"{service.path}/", f"{service.path}/*")),
         },
         INNER: {*api_routes.DOORS, *(f"/services/{service.name}/metrics" for service in own)},
         "admin": {f"{page}/{end}" for page in (admin_routes.GRAFANA, admin_routes.PROMETHEUS) for end in ("", "*")},
