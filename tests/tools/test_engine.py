@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import time
@@ -52,6 +51,11 @@ def text_of(chunks: list[Any]) -> str:
     return "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
 
 
+def lateness(one: Engine, stamps: list[int], *, ttft: float, itl: float) -> list[float]:
+    """How much later each chunk was sent than it was due on a steady schedule, in milliseconds."""
+    return [(stamp - one.last.at) / 1e6 - (ttft + itl * k) for k, stamp in enumerate(stamps)]
+
+
 class TestPace:
     def test_each_chunk_is_due_at_its_own_moment_on_the_clock_of_python(self, one: Engine) -> None:
         one.play(ttft_ms=100, itl_ms=20, tokens=20)
@@ -59,30 +63,22 @@ class TestPace:
         stamps = told_at(text_of(events(post(one))))
         end = time.monotonic_ns()
         assert len(stamps) == 20
-        late = [(stamp - one.last.at) / 1e6 - (100 + 20 * k) for k, stamp in enumerate(stamps)]
         assert start < stamps[0] < stamps[-1] < end
-        assert all(-0.5 < each < 60 for each in late), late
-        assert sorted(late)[10] < 10, late
+        late = lateness(one, stamps, ttft=100, itl=20)
+        assert min(late) > -0.5
+        assert min(late[-5:]) < 19, "it drifts"
 
     def test_a_freeze_does_not_move_what_comes_after_it(self, one: Engine) -> None:
         one.play(ttft_ms=20, itl_ms=20, tokens=30)
         one.freeze(after_ms=100, for_ms=200)
-        stamps = told_at(text_of(events(post(one))))
-        gaps = [(b - a) / 1e6 for a, b in itertools.pairwise(stamps)]
-        assert max(gaps) > 100
-        assert (stamps[-1] - one.last.at) / 1e6 < 20 + 29 * 20 + 80
+        late = lateness(one, told_at(text_of(events(post(one)))), ttft=20, itl=20)
+        assert max(late) > 100
+        assert min(late[-5:]) < 50
 
-    def test_heavy_tails_are_the_same_again(self, one: Engine) -> None:
-        def gaps() -> list[float]:
-            one.play(itl_ms=2, tokens=30, heavy_tail=True, seed=7)
-            stamps = told_at(text_of(events(post(one))))
-            return [b - a for a, b in itertools.pairwise(stamps)]
-
-        first, _ = gaps(), one.reset()
-        again = gaps()
-        longest = [g.index(max(g)) for g in (first, again)]
-        assert longest[0] == longest[1]
-        assert max(first) > 3 * sorted(first)[15]
+    def test_the_gaps_of_heavy_tails_differ(self, one: Engine) -> None:
+        one.play(itl_ms=10, tokens=30, heavy_tail=True, seed=1)
+        late = lateness(one, told_at(text_of(events(post(one)))), ttft=0, itl=10)
+        assert min(late) < -20, "a chunk is early where the gaps before it were short"
 
     def test_the_known_knee_serves_slots_in_turn_and_refuses_beyond_its_queue(self, one: Engine) -> None:
         one.play(slots=1, queue=0, ttft_ms=300, tokens=1)
