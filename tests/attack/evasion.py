@@ -16,7 +16,7 @@ from tests.attack.world import World, attacked, fill
 EVENTS: Final = 10
 BURST: Final = 5
 TRIES: Final = 60
-_TIGHT: Final = {"events": EVENTS, "per": "1h", "burst": BURST}
+_TIGHT: Final = {"events": EVENTS, "per": "10m", "burst": BURST}
 LIMITS: Final = {"limits": {"api": _TIGHT, "chat": _TIGHT, "signIn": _TIGHT}}
 
 # Each has a limit of its own.
