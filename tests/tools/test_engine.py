@@ -126,6 +126,7 @@ class TestText:
         answer = post(one, stream=False, tools=[{"type": "function", "function": tool}]).json()
         call = answer["choices"][0]["message"]["tool_calls"][0]["function"]
         assert (call["name"], json.loads(call["arguments"])) == ("look", {"city": "amber"})
+        assert answer["usage"]["completion_tokens"] == 4  # five characters each
         answer = post(one, stream=False, response_format={"type": "json_object"}).json()
         assert json.loads(answer["choices"][0]["message"]["content"]) == {"answer": "amber"}
 
