@@ -25,7 +25,7 @@ from tests.support.live.waits import until
 LIMIT: Final = 2400  # seconds for one command: the first one on a machine may build every image
 DATA: Final = ("chat-data", "chroma-data", "ollama-models", "prometheus-data")
 # What a shell with `make env` or a choice of the person's would change.
-NOT_OURS: Final = ("STACK", "SOURCE", "HOST", "MAKEFLAGS", "MFLAGS", "DATA", "CONFIRM", "Q", "NAME")
+NOT_OURS: Final = ("STACK", "SOURCE", "HOST", "MAKEFLAGS", "MFLAGS", "DATA", "CONFIRM", "Q", "NAME", "ROTATE", "REVOKE")
 
 
 @dataclass(frozen=True)
