@@ -83,35 +83,37 @@ func parsePrefix(text string) (netip.Prefix, error) {
 
 // ServeHTTP refuses with 400 or 421, or cleans the request and passes it on.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	authority, plain := plainTarget(r.RequestURI)
-	if !plain || r.Method == http.MethodConnect {
-		refusal := apiError{Status: http.StatusBadRequest, Code: "invalid_path", Message: "The path is not in its plain form."}
+	if refusal := e.refusal(r); refusal != nil {
 		refusal.write(w)
-		return nil
-	}
-	if !e.knows(r.Host) || authority != "" && !e.knows(authority) {
-		errorForStatus(http.StatusMisdirectedRequest).write(w)
 		return nil
 	}
 	r.Host = lower(r.Host)
-	if keyInQuery(r.URL.RawQuery) {
-		refusal := apiError{Status: http.StatusBadRequest, Code: "key_in_query",
-			Message: "A key is in the address, where logs keep it. Send it as \"Authorization: Bearer <key>\", and replace this one."}
-		refusal.write(w)
-		return nil
-	}
-	// A matcher is content with any of two origins; an upstream may read the other one.
-	if len(r.Header["Origin"]) > 1 {
-		refusal := apiError{Status: http.StatusBadRequest, Code: "duplicate_header", Message: "The request has more than one Origin."}
-		refusal.write(w)
-		return nil
-	}
 	client := e.client(r)
 	cleanHeaders(r)
 	e.tell(r, client)
 	caddyhttp.SetVar(r.Context(), varAddress, client.String())
 	caddyhttp.SetVar(r.Context(), varClient, networkOf(client))
 	return next.ServeHTTP(w, r)
+}
+
+func (e *Edge) refusal(r *http.Request) *apiError {
+	bad := func(code, message string) *apiError {
+		return &apiError{Status: http.StatusBadRequest, Code: code, Message: message}
+	}
+	authority, plain := plainTarget(r.RequestURI)
+	switch {
+	case !plain || r.Method == http.MethodConnect:
+		return bad("invalid_path", "The path is not in its plain form.")
+	case !e.knows(r.Host) || authority != "" && !e.knows(authority):
+		return errorForStatus(http.StatusMisdirectedRequest)
+	case keyInQuery(r.URL.RawQuery):
+		return bad("key_in_query",
+			"A key is in the address, where logs keep it. Send it as \"Authorization: Bearer <key>\", and replace this one.")
+	case len(r.Header["Origin"]) > 1:
+		// A matcher is content with any of two origins; an upstream may read the other one.
+		return bad("duplicate_header", "The request has more than one Origin.")
+	}
+	return nil
 }
 
 func (e *Edge) knows(host string) bool {
