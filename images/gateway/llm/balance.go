@@ -159,10 +159,10 @@ type watchKey struct {
 
 // watch is the check of one instance.
 type watch struct {
-	engine *Engine
-	of     *instance
-	stop   context.CancelFunc
-	done   chan struct{}
+	of    *instance
+	check func(ctx context.Context) error
+	stop  context.CancelFunc
+	done  chan struct{}
 }
 
 // watchInstances starts to check an engine's instances, if there is a choice between
@@ -170,17 +170,22 @@ type watch struct {
 func (e *Engine) watchInstances() error {
 	for _, key := range e.watchKeys() {
 		if _, _, err := watches.LoadOrNew(key, func() (caddy.Destructor, error) {
-			w := &watch{engine: e, of: instancesOf(e.name, []string{key.address})[0], done: make(chan struct{})}
-			ctx, stop := context.WithCancel(context.Background())
-			w.stop = stop
-			w.of.setDown(false)
-			go w.run(ctx)
-			return w, nil
+			of := instancesOf(e.name, []string{key.address})[0]
+			return newWatch(of, func(ctx context.Context) error { return e.check(ctx, of.address) }), nil
 		}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// newWatch starts a check; Destruct ends it.
+func newWatch(of *instance, check func(ctx context.Context) error) *watch {
+	ctx, stop := context.WithCancel(context.Background())
+	w := &watch{of: of, check: check, stop: stop, done: make(chan struct{})}
+	of.setDown(false)
+	go w.run(ctx)
+	return w
 }
 
 func (e *Engine) unwatchInstances() error {
@@ -205,25 +210,31 @@ func (e *Engine) watchKeys() []watchKey {
 
 func (w *watch) run(ctx context.Context) {
 	defer close(w.done)
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
 	failures := 0
-	for tick := time.NewTicker(checkInterval); ; {
-		err := w.engine.check(ctx, w.of.address)
-		if ctx.Err() != nil {
-			tick.Stop()
-			return
-		}
-		if failures++; err == nil {
-			failures = 0
-		}
-		if err == nil || failures >= checkFailures {
-			if w.of.setDown(err != nil) {
-				logInstance(w.of, err)
-			}
-		}
+	for ctx.Err() == nil {
+		w.once(ctx, &failures)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
+	}
+}
+
+// once checks the instance; failures are those in a row.
+func (w *watch) once(ctx context.Context, failures *int) {
+	err := w.check(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err == nil:
+		*failures = 0
+	default:
+		*failures++
+	}
+	if (err == nil || *failures >= checkFailures) && w.of.setDown(err != nil) {
+		logInstance(w.of, err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // tapped sends an answer through a tap in pieces and returns what came out.
@@ -168,4 +170,37 @@ func FuzzTap(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAHeldAnswerLeavesNoTraceUntilItIsReleased(t *testing.T) {
+	w := httptest.NewRecorder()
+	tp := newTap(w, dialectChat, false, nil)
+	tp.holds = func(status int) bool { return status == 503 }
+	passes := 0
+	tp.passes = func() { passes++ }
+	answer := func(status int, text string) {
+		tp.Header().Set("X-Status", http.StatusText(status))
+		tp.WriteHeader(status)
+		_, _ = tp.Write([]byte(text))
+		if err := http.NewResponseController(tp).Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer(503, "first")
+	if w.Flushed || w.Body.Len() > 0 || len(w.Header()) > 0 || !tp.held || passes != 0 {
+		t.Errorf("a held answer is out: %v %q %v", w.Flushed, w.Body, w.Header())
+	}
+	tp.discard()
+	answer(503, "second")
+	tp.release()
+	tp.release()
+	tp.close()
+	if w.Code != 503 || w.Body.String() != "second" || len(w.Header().Values("X-Status")) != 1 || passes != 1 {
+		t.Errorf("%d %q %v", w.Code, w.Body, w.Header())
+	}
+	// Whatever the proxy says after that: nobody else is asked.
+	c := &call{ctx: t.Context(), tap: tp}
+	if reason := c.failure(caddyhttp.Error(http.StatusBadGateway, http.ErrAbortHandler)); reason != "" {
+		t.Errorf("an answer that has passed is to be repeated: %s", reason)
+	}
 }
