@@ -45,6 +45,19 @@ def promtool() -> Path:
 
 
 @cache
+def fail2ban_regex() -> list[str]:
+    """The command that tries a filter of fail2ban: installed, or out of Debian's package, which is unpacked."""
+    folder = paths.cache() / "tools" / "fail2ban-debian"
+    if shutil.which("fail2ban-regex"):
+        return [str(program("fail2ban-regex", ""))]
+    if folder.exists() or _out_of_debian("fail2ban", ".", folder):
+        packages = folder / "usr" / "lib" / "python3" / "dist-packages"
+        words = ["env", f"PYTHONPATH={packages}", "/usr/bin/python3", str(folder / "usr" / "bin" / "fail2ban-regex")]
+        return [*words, "--config", str(folder / "etc" / "fail2ban")]
+    return [str(program("fail2ban-regex", "install fail2ban (Debian: apt-get install fail2ban)"))]
+
+
+@cache
 def chromium() -> tuple[Path, Path]:
     """A browser, and `certutil`, which tells it whom to trust. As root on Debian they are installed when missing."""
     names = {"chromium": "chromium", "certutil": "libnss3-tools"}
