@@ -16,7 +16,7 @@ from tests.support import tools
 from tests.support.live.platform import Platform
 
 QUIET: Final = 0.5  # seconds without a request: the page has what it wants
-LIMIT: Final = 30.0
+LIMIT: Final = 90.0
 ARGUMENTS: Final = (
     "--no-sandbox",  # as root it has none
     "--disable-gpu",
@@ -54,7 +54,8 @@ class Browser:
     frames: list[tuple[str, str]] = field(default_factory=list)
     """(`sent` or `received`, text) of the socket."""
     sockets: list[str] = field(default_factory=list)
-    handshakes: list[dict[str, Any]] = field(default_factory=list)
+    wire: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Each request as it went out, in order: `request`, `type`, and `headers` with all that the network added."""
     _open: set[Request] = field(default_factory=set)
     _since: float = 0.0
 
@@ -67,13 +68,24 @@ class Browser:
         context.on("weberror", lambda error: self.troubles.append(f"script: {error.error}"))
         self.page.on("websocket", self._socket)
         session = context.new_cdp_session(self.page)
-        session.on("Network.webSocketWillSendHandshakeRequest", lambda event: self.handshakes.append(event["request"]))
+        session.on("Network.requestWillBeSent", lambda event: self._wire(event).update(event))
+        session.on(
+            "Network.requestWillBeSentExtraInfo", lambda event: self._wire(event).update(headers=event["headers"])
+        )
+        session.on("Network.webSocketCreated", lambda event: self._wire(event).update(url=event["url"]))
+        session.on("Network.webSocketWillSendHandshakeRequest", lambda event: self._wire(event).update(event))
         session.send("Network.enable")
 
     def open(self, path: str) -> None:
         """Goes to an address of the chat and waits until nothing more is asked for."""
+        before = len(self.troubles)
         self.page.goto(f"{self.url}{path}")
         self.quiet()
+        # Chromium gives up what it is asking for when any network of this machine, Docker's too, comes or goes.
+        if any("ERR_NETWORK_CHANGED" in trouble for trouble in self.troubles[before:]):
+            del self.troubles[before:]
+            self.page.reload()
+            self.quiet()
 
     def quiet(self) -> None:
         """Waits until no request is open and none came for a moment."""
@@ -130,6 +142,9 @@ class Browser:
             )
         elif not request.url.startswith(("data:", "blob:")):
             self.troubles.append(f"asked elsewhere: {request.method} {request.url}")
+
+    def _wire(self, event: dict[str, Any]) -> dict[str, Any]:
+        return self.wire.setdefault(event["requestId"], {})
 
     def _failed(self, request: Request) -> None:
         self._open.discard(request)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.support.live.browser import Browser, Exchange
+from tests.support.live.browser import Browser
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_LEFT_OUT: Final = {"content-length", "connection", "accept-encoding"}
+_LEFT_OUT: Final = {"host", "content-length", "connection", "accept-encoding"}
 _STATIC_PER_FOLDER: Final = 3  # of hundreds that differ in their names alone
 
 
@@ -21,22 +21,23 @@ def good_requests(browser: Browser, secrets: Mapping[str, str]) -> list[dict[str
     kept: dict[str, dict[str, Any]] = {}
     folders: dict[str, int] = {}
     token = ""
-    for exchange in browser.exchanges:
-        sent = {name: value for name, value in exchange.request.all_headers().items() if not name.startswith(":")}
-        if sent.get("authorization", "").startswith("Bearer "):
-            token = sent["authorization"].removeprefix("Bearer ")
-        path = _ID.sub("id", exchange.target.partition("?")[0])
-        if exchange.request.resource_type not in {"document", "fetch", "xhr"}:
+    for sent in browser.wire.values():
+        if "request" not in sent or "headers" not in {*sent, *sent["request"]}:
+            continue
+        url = sent.get("url", sent["request"].get("url", "")).replace("wss://", "https://")
+        if not url.startswith(browser.url):
+            continue
+        headers = sent.get("headers") or sent["request"]["headers"]
+        row = _row(url.removeprefix(browser.url), sent["request"], headers)
+        if (found := headers.get("authorization", "")).startswith("Bearer "):
+            token = found.removeprefix("Bearer ")
+        path = _ID.sub("id", row["target"].partition("?")[0])
+        if sent.get("type") not in {"Document", "Fetch", "XHR", None}:
             folder = path.rpartition("/")[0]
             folders[folder] = folders.get(folder, 0) + 1
             if folders[folder] > _STATIC_PER_FOLDER:
                 continue
-        kept.setdefault(_name(exchange.method, path), _row(exchange, sent))
-    for handshake in browser.handshakes[:1]:
-        target = handshake["url"].partition("://")[2].partition("/")[2]
-        headers = {**handshake["headers"], "Connection": "Upgrade"}
-        row = {"method": "GET", "target": f"/{target}", "headers": list(headers.items())}
-        kept["browser-socket"] = row
+        kept.setdefault(_name(row["method"], path), row)
     words = {
         **({token: "{session}"} if token else {}),
         **secrets,
@@ -54,20 +55,26 @@ def _name(method: str, path: str) -> str:
     return f"browser-{method.lower()}-{words}"
 
 
-def _row(exchange: Exchange, sent: Mapping[str, str]) -> dict[str, Any]:
-    headers = [[name, value] for name, value in sent.items() if name not in {*_LEFT_OUT, "host"}]
+def _row(target: str, request: Mapping[str, Any], sent: Mapping[str, str]) -> dict[str, Any]:
+    """HTTP/1.1's `Host` for HTTP/2's `:authority`; a socket's handshake keeps its `Connection`."""
+    socket = any(name.lower() == "upgrade" for name in sent)
+    headers = [
+        [name, value]
+        for name, value in sent.items()
+        if not name.startswith(":") and name.lower() not in (_LEFT_OUT - {"connection"} if socket else _LEFT_OUT)
+    ]
     row: dict[str, Any] = {
-        "method": exchange.method,
-        "target": exchange.target,
-        "headers": [["host", "{host}"], *headers],
+        "method": request.get("method", "GET"),
+        "target": target,
+        "headers": [["Host", "{host}"], *headers],
     }
-    kind = sent.get("content-type", "")
+    kind = next((value for name, value in sent.items() if name.lower() == "content-type"), "")
     if boundary := re.match(r"multipart/form-data; boundary=(\S+)", kind):
         # The browser does not show what it reads from files.
         part = 'Content-Disposition: form-data; name="file"; filename="note.txt"\r\nContent-Type: text/plain'
         row["body"] = f"--{boundary[1]}\r\n{part}\r\n\r\nA note.\r\n--{boundary[1]}--\r\n"
-    elif exchange.request.post_data:
-        row["body"] = exchange.request.post_data
+    elif "postData" in request:
+        row["body"] = request["postData"]
     return row
 
 
