@@ -14,14 +14,27 @@ from stack.gateway.caddy import Match, Route
 
 READ: Final = ["GET", "HEAD"]
 
-# What the browser may load for the chat's pages: from the gateway itself, and nothing frames them. Their scripts and
-# styles stand in the pages in part, they draw into blobs, and run WebAssembly (speech, Python in the browser).
-CSP: Final = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; frame-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
+# What the browser may load for the chat's pages: from the gateway itself, and nothing frames them. `'self'` covers the
+# socket (wss) too. Each word beyond that opens something that Open WebUI does:
+_POLICY: Final = {
+    "default-src": "'self'",
+    # Inline: the start of each page stands in it, and other versions have other hashes. WebAssembly: Python and speech
+    # in the browser. Blobs: scripts that these make for themselves.
+    "script-src": "'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:",
+    "worker-src": "'self' blob:",
+    "style-src": "'self' 'unsafe-inline'",  # drawn elements carry their place and colour
+    # Pictures, sounds and letters that the page makes or that stand in a chat.
+    "img-src": "'self' data: blob:",
+    "media-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "connect-src": "'self' data: blob:",  # it reads its own blobs back by a request
+    "frame-src": "'self' blob:",  # documents and drawings are shown in frames of its own
+    "object-src": "'none'",
+    "base-uri": "'self'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+}
+CSP: Final = "; ".join(f"{name} {sources}" for name, sources in _POLICY.items())
 
 # Where API clients put keys: the chat UI knows its own cookie and sign-in token only.
 KEY_HEADERS: Final = [
