@@ -17,7 +17,7 @@ from tests.attack.upstream import Seen
 
 SITE: Final = Site(host="localhost:8443", decoy="127.0.0.1:9", key="sk-canary-wrong")
 OTHER: Final = replace(SITE, host="localhost:9999")
-COUNT: Final = 1000
+COUNT: Final = 400
 KEY: Final = "sk-canary-valid-0123456789"
 RULES: Final = Rules(
     rights={
@@ -58,7 +58,7 @@ class TestGenerator:
     def test_every_kind_comes(self) -> None:
         met = Counter(attack(1, number, SITE).kind for number in range(COUNT))
         assert set(met) == set(KINDS)
-        assert min(met.values()) >= 5
+        assert min(met.values()) >= 3
 
     def test_no_mark_is_left_unfilled(self) -> None:
         for number in range(COUNT):
