@@ -334,7 +334,8 @@ class Server(Caddy):
     read_min_rate: int = 500
     write_idle_timeout: str = "1m"
     idle_timeout: str = "5m"
-    max_header_bytes: int = 16384
+    max_header_bytes: int = 65536
+    """Four times what `llm_edge` lets pass: that one's refusal is an answer in the usual shape, this one's is not."""
     logs: ServerLogs | None = None
 
 

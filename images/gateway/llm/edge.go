@@ -106,6 +106,8 @@ func (e *Edge) refusal(r *http.Request) *apiError {
 		return bad("invalid_path", "The path is not in its plain form.")
 	case !e.knows(r.Host) || authority != "" && !e.knows(authority):
 		return errorForStatus(http.StatusMisdirectedRequest)
+	case headerSize(r) > maxHeader:
+		return errorForStatus(http.StatusRequestHeaderFieldsTooLarge)
 	case keyInQuery(r.URL.RawQuery):
 		return bad("key_in_query",
 			"A key is in the address, where logs keep it. Send it as \"Authorization: Bearer <key>\", and replace this one.")
@@ -114,6 +116,20 @@ func (e *Edge) refusal(r *http.Request) *apiError {
 		return bad("duplicate_header", "The request has more than one Origin.")
 	}
 	return nil
+}
+
+// maxHeader bounds a request's target and headers, in bytes. The server's own bound must
+// be larger: what that refuses gets an answer that is not in OpenAI's shape.
+const maxHeader = 16 << 10
+
+func headerSize(r *http.Request) int {
+	size := len(r.RequestURI)
+	for name, values := range r.Header {
+		for _, value := range values {
+			size += len(name) + len(value) + 4 // ": " and the line's end
+		}
+	}
+	return size
 }
 
 func (e *Edge) knows(host string) bool {

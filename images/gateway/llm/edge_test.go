@@ -118,6 +118,17 @@ func TestKeysAreTakenOutOfPlacesWhereTheyDoNotBelong(t *testing.T) {
 	}
 }
 
+func TestHeadersHaveABound(t *testing.T) {
+	for want, size := range map[int]int{200: maxHeader - 100, 431: maxHeader} {
+		if _, w := through(t, &Edge{}, asked("/", func(r *http.Request) { r.Header.Set("Accept", strings.Repeat("x", size)) })); w.Code != want {
+			t.Errorf("%d bytes: %d", size, w.Code)
+		}
+		if _, w := through(t, &Edge{}, asked("/"+strings.Repeat("x", size), nil)); w.Code != want {
+			t.Errorf("a target of %d bytes: %d", size, w.Code)
+		}
+	}
+}
+
 func TestOneOriginAtMost(t *testing.T) {
 	ours, theirs := "https://gw.test:8443", "null"
 	for want, origins := range map[int][]string{200: {ours}, 400: {theirs, ours}} {
@@ -161,5 +172,22 @@ func TestWrongSettingsOfAnEdgeAreToldAtStart(t *testing.T) {
 		if err := e.Provision(caddy.Context{}); err == nil {
 			t.Errorf("%+v is taken", e)
 		}
+	}
+}
+
+// BenchmarkEdge is what every request pays at the door.
+func BenchmarkEdge(b *testing.B) {
+	e := &Edge{Hosts: []string{"gw.test:8443"}}
+	if err := e.Provision(caddy.Context{}); err != nil {
+		b.Fatal(err)
+	}
+	header := http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip, deflate"}, "Authorization": {"Bearer sk-" + strings.Repeat("x", 43)},
+		"Connection": {"keep-alive"}, "Content-Type": {"application/json"}, "User-Agent": {"OpenAI/Python 2.0"}, "X-Stainless-Lang": {"python"}, "X-Stainless-Os": {"Linux"}}
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	r := asked("/v1/chat/completions", nil)
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
+	for b.Loop() {
+		r.Header, r.RemoteAddr = header.Clone(), "192.0.2.7:4000"
+		_ = e.ServeHTTP(nil, r, next)
 	}
 }

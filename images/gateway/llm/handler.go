@@ -487,6 +487,8 @@ func (c *call) bookTokens() {
 // logFields adds the figures to the access log's line.
 func (c *call) logFields() {
 	t := c.tap
+	// Caddy's own duration is 0 for answers that break off.
+	logField(c.ctx, zap.Float64("duration_ms", float64(time.Since(c.sess.started).Microseconds())/1000))
 	logField(c.ctx, zap.String("model", c.model.ID))
 	logField(c.ctx, zap.String("engine", c.model.Engine))
 	if c.at != nil {

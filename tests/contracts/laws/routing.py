@@ -103,7 +103,7 @@ def listeners_are_those_of_the_configuration(plan: Plan) -> Iterator[Finding]:
             yield finding(f"{name} {limit}", bool(server.get(limit)), "is not set")
         # A model may take minutes to begin.
         yield finding(name, not {"read_timeout", "write_timeout", "write_min_rate"} & set(server), "cuts long answers")
-        yield finding(name, server.get("max_header_bytes", 0) == 16384, "takes headers of any size")
+        yield finding(name, server.get("max_header_bytes", 0) == 65536, "takes headers of any size")
         yield finding(name, server["automatic_https"] == {"disable": True}, "does more than is written")
     admin = _config(plan)["admin"]
     yield finding("admin API", admin == {"disabled": True, "config": {"persist": False}}, f"is {admin}")
