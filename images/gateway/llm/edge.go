@@ -224,7 +224,7 @@ func cleanHeaders(r *http.Request) {
 	for name, values := range r.Header {
 		// Names of headers stand in Connection too, for whoever comes next to remove.
 		if name == "Connection" || !plainName(name) || isForged(strings.ToLower(name)) ||
-			!forKeys(name) && slices.ContainsFunc(values, holdsKey) {
+			slices.ContainsFunc(values, holdsKey) && !forKeys(name) {
 			delete(r.Header, name)
 		}
 	}
