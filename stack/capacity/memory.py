@@ -15,6 +15,7 @@ from stack.capacity.shape import Shape
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 PAD: Final = 256  # cells: llama.cpp rounds windows up to this
+COPIES: Final = 4  # of what cards that share the layers out pass on to each other
 OVERHEAD: Final = 500 * MIB  # a CUDA context and its libraries, once for each process and card
 PROJECTOR_ROOM: Final = GIB  # what Ollama keeps free for the work of a projector
 
@@ -33,11 +34,13 @@ class Run:
     flash_attention: bool = True
     batch: int = 512
     """Tokens of the prompt computed at once (llama.cpp's ubatch)."""
+    devices: int = 1
+    """Cards that share the layers out; each has work buffers of its own."""
 
     @property
     def total_context(self) -> int:
-        """Tokens of all slots."""
-        return self.context * self.slots
+        """Tokens of all slots, each rounded up as llama.cpp does."""
+        return padded(self.context) * self.slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,25 +115,45 @@ def state(shape: Shape, run: Run) -> int:
 
 
 def compute(shape: Shape, run: Run) -> int:
-    """Work buffers of one batch: the widest layer, the attention mask, logits; without flash attention the scores too.
+    """Work buffers of one batch on each card: activations, attention mask, logits; without flash attention the scores.
 
-    Reconstructed from measured buffers: mean error 3.5% at an f16 cache; quantised caches err on the safe side.
+    The widest block's activations live beside the mask; with a quantised cache its 16-bit copy lives beside those of
+    attention instead, whichever is more. Layers shared out over cards are pipelined in four copies. Reconstructed from
+    measured buffers (data/compute_rows.csv); `tests/unit/test_capacity_memory.py` has the errors.
     """
-    widest = max(4 * shape.feed_forward, 12 * shape.width if not shape.feed_forward and not shape.experts else 0)
-    if shape.experts:
-        active = shape.experts.used * (2 * shape.width + 3 * shape.experts.width) + 3 * shape.experts.shared
-        widest = max(widest, active)
-    if shape.recurrent:
-        one = shape.recurrent
-        widest = max(widest, 4 * (one.inner + 2 * one.state * one.groups))
-    widest += shape.per_layer_embedding * shape.layers
-    total = 4 * widest * run.batch + 2 * run.batch * run.total_context + 4 * shape.vocabulary * run.slots
+    mask = 2 * run.batch * run.total_context
+    work = 4 * run.batch * _widest(shape)
+    if run.cache not in ("f16", "f32"):
+        rows = [layer.heads * (layer.key + layer.value) for layer in shape.caches if layer.window is None]
+        copy = 2 * run.total_context * max(rows, default=0)
+        work = max(work, copy + 4 * run.batch * _attention(shape))
+    total = mask + work + 4 * run.batch * shape.per_layer_embedding * shape.layers + 4 * shape.vocabulary * run.slots
     windows = [layer.window for layer in shape.caches if layer.window is not None]
     if windows:
         total += 2 * run.batch * padded(max(windows) * run.slots + run.batch)
-    if run.cache not in ("f16", "f32"):
-        rows = [layer.heads * (layer.key + layer.value) for layer in shape.caches if layer.window is None]
-        total += 2 * run.total_context * max(rows, default=0)
     if not run.flash_attention:
         total += 4 * run.batch * run.total_context * shape.heads
+    if run.devices > 1:
+        total += 3 * mask + COPIES * 4 * run.batch * shape.width
     return total
+
+
+def _widest(shape: Shape) -> int:
+    """Numbers for each token at the widest block."""
+    widest = 4 * shape.feed_forward
+    if shape.experts:
+        used = shape.experts.used * (2 * shape.width + 3 * shape.experts.width) + 3 * shape.experts.shared
+        widest = max(widest, used)
+    if shape.recurrent:
+        widest = max(widest, 4 * (shape.recurrent.inner + 2 * shape.recurrent.state * shape.recurrent.groups))
+    return widest or 12 * shape.width
+
+
+def _attention(shape: Shape) -> int:
+    """Numbers for each token while a layer attends: twice the width; queries and results of all heads.
+
+    Hybrids gate their results, compressed attention holds its queries twice.
+    """
+    head = max((layer.key for layer in shape.caches if layer.window is None), default=0)
+    compressed = any(not layer.value for layer in shape.caches)
+    return 2 * shape.width + (5 if shape.recurrent else 3 if compressed else 2) * shape.heads * head
