@@ -77,6 +77,17 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
+// A browser sends many requests at once with a password: one is hashed, the others see
+// what came of it when it is their turn.
+func TestWhatWasFoundGoodWhileWaitingIsNotHashedAgain(t *testing.T) {
+	d := withPassword(t, "correct horse", "")
+	shown := presented{schemeBasic, "ann", "stands for one that takes long"}
+	goodPasswords.add(derive("password", "ann", string(d.consumers["ann"].PasswordBcrypt), shown.key), time.Now())
+	if cred, refusal := authFor(d, nil).byPassword(t.Context(), "a", shown); cred == nil {
+		t.Errorf("hashed again: %v", refusal)
+	}
+}
+
 func TestAHashIsNoPasswordAndNoKey(t *testing.T) {
 	d := withPassword(t, "correct horse", "")
 	hash := string(d.consumers["ann"].PasswordBcrypt)

@@ -11,18 +11,19 @@ import (
 
 func TestPathsMatchExactlyOrBelow(t *testing.T) {
 	var m PathMatcher
-	if err := json.Unmarshal([]byte(`["/","/v1/models","/c/*"]`), &m); err != nil {
+	if err := json.Unmarshal([]byte(`["/","/v1/models","/c/*","/u/{id}/x"]`), &m); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]bool{
-		"/": true, "/v1/models": true, "/c/x": true, "/c/x/y": true,
+		"/": true, "/v1/models": true, "/c/x": true, "/c/x/y": true, "/u/1/x": true,
+		"/u//x": false, "/u/1": false, "/u/1/2/x": false, "/u/1/x/": false, "/u/1/X": false, "/u/{id}": false,
 		"/c": false, "/c/": false, "/C/x": false, "/V1/models": false, "/v1/models/": false, "/v1/modelsx": false, "": false,
 	} {
 		if got := m.Match(&http.Request{URL: &url.URL{Path: path}}); got != want {
 			t.Errorf("%q: %v", path, got)
 		}
 	}
-	for _, bad := range []string{`["v1"]`, `["/a*"]`, `["/*/b"]`, `["/a/*/*"]`, `[""]`, `{}`} {
+	for _, bad := range []string{`["v1"]`, `["/a*"]`, `["/*/b"]`, `["/a/*/*"]`, `["/a/{b"]`, `["/a/{b}c"]`, `["/{a}/*"]`, `[""]`, `{}`} {
 		if err := json.Unmarshal([]byte(bad), new(PathMatcher)); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
@@ -38,6 +39,7 @@ var oddTargets = []string{
 	"", "*", "x", "x/y", "//", "//a", "/a//b", "/a//", "/.", "/..", "/a/.", "/a/..", "/./a", "/../a", "/a/../b", "/a;b", "/a;", "/a\\b", "\\",
 	"/%2e", "/%2E%2e", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%00", "/a%0d%0a", "/%61", "/%70ull", "/a%252fb", "/a%3bb", "/a%7e", "/a%7f", "/a%", "/a%4",
 	"/a%zz", "/a%ff", "/a%c0%af", "/a b", "/a\tb", "/a#b", "/a|b", "/a\"b", "/a<b>", "/a{b}", "/a^b", "/a`b", "/é", "/a\x00", "/a\x80",
+	"/a%e2%80%8bb", "/a%c2%85b", "/a%e2%80%aeb", "/a%ef%bf%bdb", "/a%ef%bc%8fb", "/a%e2%80%a6", "/%20", "/a/%20b", "/a%20", "/a%20/b",
 	"http://", "https://host", "https:///v1", "ftp://host/v1", "host:443",
 }
 

@@ -68,6 +68,21 @@ func TestWhoLeavesTheQueueTakesNoTurn(t *testing.T) {
 	}
 }
 
+// It may leave at the very moment at which its turn begins.
+func TestATurnThatNobodyTakesIsNotLost(t *testing.T) {
+	q := newHashQueue(1)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 100 {
+		if q.enter(gone, "a", 0) {
+			q.leave("a")
+		}
+		if q.free != 1 || len(q.running) != 0 || q.length() != 0 {
+			t.Fatalf("%d free, %d running, %d waiting", q.free, len(q.running), q.length())
+		}
+	}
+}
+
 func TestTheQueueHasABound(t *testing.T) {
 	q := newHashQueue(0)
 	q.waiting = make([]*hashTurn, maxWaiting)

@@ -136,6 +136,15 @@ func TestFailingAnswersBanTheirAddress(t *testing.T) {
 	}
 }
 
+func TestHintsAreNotTheAnswer(t *testing.T) {
+	w := &statusWatch{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: httptest.NewRecorder()}}
+	w.WriteHeader(http.StatusEarlyHints)
+	w.WriteHeader(http.StatusBadRequest)
+	if w.status != http.StatusBadRequest {
+		t.Error(w.status)
+	}
+}
+
 func TestWrongLimitsAreToldAtStart(t *testing.T) {
 	good, ban := every(time.Second, 1, 0), caddy.Duration(time.Second)
 	for name, l := range map[string]*Limit{
