@@ -73,7 +73,9 @@ class TestTheRequest:
         refused(client.ask("/v1/models", headers={"X-Large": "a" * 20_000}), 431, "headers_too_large")
 
     def test_headers_that_nobody_reads_to_their_end(self, client: Client) -> None:
-        answer = client.raw(f"GET /v1/models HTTP/1.1\nHost: {client.host}\nX-Large: {'a' * 100_000}\nConnection: close")
+        answer = client.raw(
+            f"GET /v1/models HTTP/1.1\nHost: {client.host}\nX-Large: {'a' * 100_000}\nConnection: close"
+        )
         assert answer.status == 431
 
     @pytest.mark.parametrize("value", ["-1", "+2", "1, 2", "0x1", "1\nContent-Length: 2"])
