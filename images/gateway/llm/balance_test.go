@@ -17,6 +17,13 @@ func engineOf(t *testing.T, name string, most int, addresses ...string) *Engine 
 	if err := e.provision(name); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // what instances have to do outlives engines
+		balance.Lock()
+		defer balance.Unlock()
+		for _, member := range e.members {
+			delete(balance.instances, [2]string{name, member.address})
+		}
+	})
 	return e
 }
 

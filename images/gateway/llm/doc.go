@@ -1,8 +1,8 @@
 // Package llm holds the Caddy modules that make a plain reverse proxy understand
 // LLM traffic: what comes in at all (llm_edge), how often one address may ask
 // (llm_limit), who asks (llm_auth), which model and engine (llm), what may be used
-// (llm_models), whether anything can answer (llm_health), and errors in the shape
-// that OpenAI's clients read (llm_error).
+// (llm_models, llm_native), whether anything can answer (llm_health), and errors in
+// the shape that OpenAI's clients read (llm_error).
 //
 // A route for models looks like this:
 //

@@ -113,6 +113,30 @@ func TestTokensOfAConsumerAreBookedAndBounded(t *testing.T) {
 	}
 }
 
+// Else whoever leaves just before the end would use prompts for nothing.
+func TestAPromptThatNobodyCountedIsEstimated(t *testing.T) {
+	e := newEngine(t)
+	g := startGateway(t, e.dial(), true, spec("dodger", map[string]any{"tokens_per_minute": 100}))
+	res := g.send("POST", chat, keyOf("dodger"), `{"model":"default","stream":true,"case":"hang-midway","x":"`+strings.Repeat("x", 400)+`"}`)
+	if _, err := io.ReadFull(res.Body, make([]byte, len(sseHello))); err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	eventually(t, 2*time.Second, "the minute is used up", func() bool {
+		status, text, _ := g.ask("POST", chat, keyOf("dodger"), `{"model":"none"}`)
+		return status == 429 && strings.Contains(text, "tokens_per_minute_exceeded")
+	})
+}
+
+func TestNoEngineIsAskedToSwitchProtocols(t *testing.T) {
+	e := newEngine(t)
+	g := startGateway(t, e.dial(), true, spec("switcher", nil))
+	status, text, _ := g.ask("POST", chat, keyOf("switcher"), `{"model":"default"}`, "Connection", "Upgrade", "Upgrade", "websocket")
+	if seen := e.last(t).header; status != 200 || seen.Get("Upgrade") != "" || seen.Get("Connection") != "" {
+		t.Errorf("%d %s, the engine saw %v", status, text, seen)
+	}
+}
+
 func TestABodyAndALengthOfItsOwnForAConsumer(t *testing.T) {
 	e := newEngine(t)
 	g := startGateway(t, e.dial(), true, spec("short", map[string]any{"max_body": 64, "max_output_tokens": 5}))
@@ -316,7 +340,7 @@ func TestSeriesOfConsumersThatAreGoneAreDropped(t *testing.T) {
 		_, _, _ = g.ask("POST", chat, keyOf(name), `{"model":"default"}`)
 		_, _, _ = g.ask("POST", chat, keyOf(name), `{"model":"none"}`)
 		eventually(t, time.Second, "its series are there", func() bool {
-			return g.metric("gateway_llm_requests_total", `consumer="`+name+`"`) == 1 && g.metric("gateway_llm_refused_total", `consumer="`+name+`"`) == 1
+			return g.counted("gateway_llm_requests_total", `consumer="`+name+`"`) == 1 && g.counted("gateway_llm_refused_total", `consumer="`+name+`"`) == 1
 		})
 	}
 	var s series

@@ -156,6 +156,7 @@ func TestAFallbackThatTheConsumerMayNotUseIsNotTaken(t *testing.T) {
 func TestAnInstanceThatIsGoneIsLeftAloneUntilItIsBack(t *testing.T) {
 	g, one, two, _ := twin(t, "patient", nil)
 	gone := two.dial()
+	eventually(t, 2*time.Second, "the first checks are over", func() bool { return one.checks.Load() > 0 && two.checks.Load() > 0 })
 	two.Listener.Close()
 	two.CloseClientConnections()
 	for range 4 {

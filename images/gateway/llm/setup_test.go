@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type engine struct {
 	cancelled chan string // the path of every request whose client went away
 	release   chan struct{}
 	version   string
+	checks    atomic.Int32 // how often it was asked for that
 	// answer goes before the usual answers where it reports that it answered.
 	answer func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -107,6 +109,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/api/version":
 		fmt.Fprintf(w, `{"version":%q}`, e.version)
+		e.checks.Add(1)
 		return
 	}
 	e.mu.Lock()
@@ -277,6 +280,7 @@ func start(t testing.TB, routes func(consumers string) []object, entries ...map[
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
+		modelUses.Clear() // it outlives gateways
 	})
 	g.before = g.scrape()
 	return g
