@@ -6,13 +6,13 @@ export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
 WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
-	SEED N ONLY REST
+	SEED N ONLY REST FORMAT GGUF
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs preview down destroy env trust ca-renew password key keys basic client adopt doctor \
-	check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway
+.PHONY: help up ask open status logs plan preview down destroy env trust ca-renew password key keys basic client adopt \
+	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -50,6 +50,8 @@ logs: ## follow the logs of a service: S=chat
 	$(OPS) logs
 preview: ## what `up` would change
 	$(OPS) preview
+plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file or https://…: this model in place of the stack's]
+	$(OPS) plan
 doctor: ## check the host and get one streamed token
 	$(OPS) doctor
 down: ## stop the containers; `make up` starts them again

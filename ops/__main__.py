@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "lock": ("ops.look", "lock"),
     "gateway-test": ("ops.look", "gateway_test"),
     "contract": ("ops.contract", "contract"),
+    "plan": ("ops.plan", "plan"),
     "bench-deploy": ("ops.bench", "bench"),
 }
 
@@ -53,9 +54,11 @@ def mistakes() -> tuple[type[Exception], ...]:
     """Errors whose text is for the person: shown without a traceback."""
     from offline.errors import OfflineError
     from ops.docker import DockerError
+    from stack.capacity.gguf import GgufError
+    from stack.capacity.shape import ShapeError
     from stack.config.explain import ConfigError
 
-    return (OpsError, OfflineError, DockerError, ConfigError)
+    return (OpsError, OfflineError, DockerError, ConfigError, GgufError, ShapeError)
 
 
 def main(arguments: list[str]) -> int:

@@ -38,6 +38,8 @@ class Request:
     ca: str = ""
     wrong_passwords: bool = False
     slow: bool = False
+    json: bool = False
+    gguf: str = ""
 
 
 def parse(command: str, env: Mapping[str, str]) -> Request:
@@ -71,6 +73,8 @@ def parse(command: str, env: Mapping[str, str]) -> Request:
         ca=env.get("CA", ""),
         wrong_passwords=_yes("WRONG_PASSWORDS", env),
         slow=_yes("SLOW", env),
+        json=_one_of("FORMAT", env.get("FORMAT", ""), {"": False, "text": False, "json": True}),
+        gguf=env.get("GGUF", ""),
     )
 
 

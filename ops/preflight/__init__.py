@@ -9,6 +9,7 @@ from ops.preflight.capacity import CpuLimit, EngineShare, MemorySum
 from ops.preflight.daemon import ServerVersion, unreachable
 from ops.preflight.disk import DiskSpace
 from ops.preflight.finding import Check, Context, Finding, Level
+from ops.preflight.fit import ModelsFit
 from ops.preflight.gpu import AmdDevices, NvidiaDevices, NvidiaRuntime
 from ops.preflight.host import Host
 from ops.preflight.loopback import LoopbackIsolation
@@ -26,6 +27,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     CpuLimit(),
     EngineShare(),
     MemorySum(),
+    ModelsFit(),
     DiskSpace(),
     NvidiaRuntime(),
     NvidiaDevices(),

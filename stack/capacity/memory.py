@@ -36,11 +36,18 @@ class Run:
     """Tokens of the prompt computed at once (llama.cpp's ubatch)."""
     devices: int = 1
     """Cards that share the layers out; each has work buffers of its own."""
+    unified: bool = False
+    """Whether all slots share one cache (llama.cpp's --kv-unified) in place of one each, as Ollama starts it."""
 
     @property
     def total_context(self) -> int:
         """Tokens of all slots, each rounded up as llama.cpp does."""
         return padded(self.context) * self.slots
+
+    @property
+    def seen(self) -> int:
+        """Tokens that attention looks at in one go: with a cache for each slot, a token sees its own slot's."""
+        return self.total_context if self.unified else padded(self.context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +87,12 @@ def weights(shape: Shape) -> int:
 def cells(run: Run, window: int | None) -> int:
     """Tokens that a layer keeps over all slots. With a window: the window and one batch, for each slot.
 
-    Source: llama.cpp src/llama-kv-cache-iswa.cpp (caches apart for each slot, as `-np` gives them).
+    Source: llama.cpp src/llama-kv-cache-iswa.cpp; a unified cache has room for each slot's window and one batch.
     """
     if window is None:
         return run.total_context
+    if run.unified:
+        return padded(min(run.total_context, window * run.slots + run.batch))
     return run.slots * padded(min(run.context, window + run.batch))
 
 
@@ -121,7 +130,7 @@ def compute(shape: Shape, run: Run) -> int:
     attention instead, whichever is more. Layers shared out over cards are pipelined in four copies. Reconstructed from
     measured buffers (data/compute_rows.csv); `tests/unit/test_capacity_memory.py` has the errors.
     """
-    mask = 2 * run.batch * run.total_context
+    mask = 2 * run.batch * run.seen
     work = 4 * run.batch * _widest(shape)
     if run.cache not in ("f16", "f32"):
         rows = [layer.heads * (layer.key + layer.value) for layer in shape.caches if layer.window is None]
@@ -130,9 +139,9 @@ def compute(shape: Shape, run: Run) -> int:
     total = mask + work + 4 * run.batch * shape.per_layer_embedding * shape.layers + 4 * shape.vocabulary * run.slots
     windows = [layer.window for layer in shape.caches if layer.window is not None]
     if windows:
-        total += 2 * run.batch * padded(max(windows) * run.slots + run.batch)
+        total += 2 * run.batch * padded(max(windows) * (run.slots if run.unified else 1) + run.batch)
     if not run.flash_attention:
-        total += 4 * run.batch * run.total_context * shape.heads
+        total += 4 * run.batch * run.seen * shape.heads
     if run.devices > 1:
         total += 3 * mask + COPIES * 4 * run.batch * shape.width
     return total

@@ -6,10 +6,10 @@ Names and defaults follow llama.cpp, which Ollama starts: `src/llama-hparams.cpp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from stack.capacity.gguf import Header, Value
+from stack.capacity.gguf import TENSOR_TYPES, VERSIONS, Header, Tensor, Value
 
 # Architectures whose files do not say which layers have a window: every n-th layer has none (llama.cpp hard-codes it).
 GLOBAL_EVERY: Final[Mapping[str, int]] = {
@@ -22,7 +22,13 @@ GLOBAL_EVERY: Final[Mapping[str, int]] = {
     "exaone4": 4,
     "smallthinker": 4,
 }
+# Encoders keep nothing of earlier tokens.
+ENCODERS: Final = frozenset(
+    {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert"}
+)
 CHUNKED: Final[Mapping[str, int]] = {"llama4": 8192}  # windows that files do not tell, in tokens
+
+MOST_LAYERS: Final = 4096
 
 
 class ShapeError(Exception):
@@ -102,22 +108,53 @@ class Shape:
 
 
 def from_header(name: str, header: Header, *, projector: int = 0) -> Shape:
-    """The shape that a GGUF file's header tells. Raises ShapeError for what is missing."""
+    """The shape that a GGUF file's header tells. Raises ShapeError for what is missing, GgufError for unknown types.
+
+    A projector may be in the same file (tensors `v.…` and `mm.…`) or, as `projector` bytes, in one of its own.
+    """
     sizes = {tensor.name: tensor.size for tensor in header.tensors}
+    within = sum(size for tensor, size in sizes.items() if tensor.startswith(("v.", "mm.", "a.")))
     elements = sum(tensor.elements for tensor in header.tensors)
     expert = sum(size for tensor, size in sizes.items() if "_exps" in tensor)
     return from_metadata(
         name,
         header.metadata,
-        size=header.weights,
+        size=header.weights - within,
         parameters=elements,
         embedding=sizes.get("token_embd.weight", 0),
         tied="output.weight" not in sizes,
         expert_size=expert,
         vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0),
-        projector=projector,
+        projector=projector + within,
         source="GGUF header",
     )
+
+
+def from_show(name: str, answer: Mapping[str, Any]) -> Shape:
+    """The shape that Ollama's POST /api/show tells with `verbose` (https://docs.ollama.com/api). Raises ShapeError.
+
+    Its `tensors` have names, types and dimensions; its `model_info` has the metadata.
+    """
+    types = {label: kind for kind, (label, _, _) in TENSOR_TYPES.items()}
+    metadata = answer.get("model_info")
+    if not isinstance(metadata, dict):
+        raise ShapeError(f"{name}: the engine's answer has no model_info")
+    tensors = []
+    for entry in answer.get("tensors") or ():
+        try:
+            tensors.append(Tensor(str(entry["name"]), tuple(map(int, entry["shape"])), types[str(entry["type"])]))
+        except (KeyError, TypeError, ValueError):
+            raise ShapeError(f"{name}: a tensor in the engine's answer cannot be read: {str(entry)[:80]}") from None
+    if not tensors:
+        raise ShapeError(f"{name}: the engine's answer has no tensors; ask with verbose: true")
+    words = metadata.get("tokenizer.ggml.tokens")
+    header = Header(
+        version=VERSIONS[-1],
+        metadata=metadata,
+        lengths={"tokenizer.ggml.tokens": len(words)} if isinstance(words, list) else {},
+        tensors=tuple(tensors),
+    )
+    return replace(from_header(name, header), source="Ollama's /api/show")
 
 
 def from_metadata(
@@ -136,6 +173,8 @@ def from_metadata(
     """The shape that metadata in GGUF's names tells (a header's, or `model_info` of Ollama's /api/show)."""
     facts = _Facts(name, metadata)
     layers = facts.number("block_count")
+    if not 0 < layers <= MOST_LAYERS:
+        raise ShapeError(f"{name}: {layers} layers cannot be true; up to {MOST_LAYERS} are")
     heads = facts.each("attention.head_count", layers)
     width = facts.number("embedding_length")
     tokens = vocabulary or facts.number("vocab_size", 0) or _length(metadata.get("tokenizer.ggml.tokens"))
@@ -145,7 +184,8 @@ def from_metadata(
             count=count,
             used=facts.number("expert_used_count"),
             width=facts.number("expert_feed_forward_length", 0) or max(facts.each("feed_forward_length", layers)),
-            shared=facts.number("expert_shared_feed_forward_length", 0),
+            shared=facts.number("expert_shared_feed_forward_length", 0)
+            or facts.number("expert_shared_count", 0) * facts.number("expert_feed_forward_length", 0),
             size=expert_size,
         )
         if count
@@ -175,6 +215,8 @@ def from_metadata(
 
 
 def _layers(facts: _Facts, layers: int, heads: Sequence[int], width: int) -> tuple[tuple[Cache, ...], Recurrent | None]:
+    if facts.architecture in ENCODERS:
+        return (), None
     kv_heads = facts.each("attention.head_count_kv", layers, max(heads))
     interval = facts.number("full_attention_interval", 0)
     state = facts.number("ssm.state_size", 0)

@@ -14,14 +14,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from stack.capacity.devices import find
 from stack.config import exposure
 from stack.config.access import CHAT_CONSUMER, Consumer
 from stack.config.gateway import Gateway
 from stack.config.resources import Resources
 from stack.config.services import OWN_NAMES, OwnService
 from stack.config.strict import Strict, refuse, twice, words
-from stack.config.texts import Digest, Email, EngineUrl, Gpu, ModelName, Name, Title
-from stack.config.units import Duration, DurationOrZero
+from stack.config.texts import Device, Digest, Email, EngineUrl, Gpu, ModelName, Name, Reason, Title
+from stack.config.units import Duration, DurationOrZero, Size, mebibytes
 
 OWN_ENGINE: Final = "ollama"  # what the gateway calls the platform's own engine
 
@@ -47,6 +48,37 @@ class KvCache(StrEnum):
     F16 = "f16"
     Q8_0 = "q8_0"
     Q4_0 = "q4_0"
+
+
+class Card(Strict):
+    """A card that the engine computes on, or what its memory is like: what `make plan` and the fit check count with."""
+
+    device: Device | None = None
+    """Which one it is, by its id in stack/capacity/data/devices.csv; or give memory and bandwidth."""
+    memory: Size | None = None
+    """What programs can use of it; unset is what the table says."""
+    bandwidth: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """What its memory delivers at most, in GB a second; unset is what the table says."""
+    reserve: Size | None = None
+    """What other programs and a desktop need of its memory."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if not self.device and not self.memory:
+            refuse(["device: a card needs its id or its memory (and bandwidth, for predictions of speed)"])
+        if self.bytes <= 0:
+            refuse([f"reserve: it must be smaller than the card's memory, {self.whole >> 20}MiB"])
+        return self
+
+    @property
+    def whole(self) -> int:
+        """Bytes that programs can use."""
+        return mebibytes(self.memory) << 20 if self.memory else find(self.device or "").memory
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the engine may use."""
+        return self.whole - (mebibytes(self.reserve) << 20 if self.reserve else 0)
 
 
 class Engine(Strict):
@@ -78,10 +110,25 @@ class Engine(Strict):
     load_timeout: Duration = "5m"
     """How long loading a model may take."""
     resources: Resources = Resources(memory="8GiB", cpus=2)
+    hardware: tuple[Card, ...] = Field(default=(), strict=False)
+    """The cards it computes on, in the order of `gpus`, so that `make up` can tell before anything is touched whether
+    the models fit; unset is not checked. With accelerator `cpu` the memory limit is what has to do."""
+    allow_oversize: Reason | None = None
+    """Why models that do not fit are deployed all the same; unset refuses them."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         problems = []
+        if self.hardware and self.accelerator is Accelerator.CPU:
+            problems.append("hardware: accelerator is cpu, which has no cards; set accelerator, or remove hardware")
+        elif self.hardware and self.gpus and len(self.hardware) != len(self.gpus):
+            problems.append(
+                f"hardware: {len(self.hardware)} cards, and gpus has {len(self.gpus)}; each of them needs one"
+            )
+        elif len(self.hardware) % self.instances:
+            problems.append(
+                f"hardware: {len(self.hardware)} cards cannot be shared out evenly among {self.instances} instances"
+            )
         if self.kv_cache is not KvCache.F16 and not self.flash_attention:
             problems.append(f"kvCache: {self.kv_cache} needs flashAttention: true")
         if self.accelerator is Accelerator.CPU and self.gpus:
@@ -105,6 +152,11 @@ class Engine(Strict):
     def names(self) -> tuple[str, ...]:
         """The containers of its instances, the one that is always there first."""
         return (OWN_ENGINE, *(f"{OWN_ENGINE}-{number}" for number in range(2, self.instances + 1)))
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """Those of one instance; the cards are shared out evenly."""
+        return self.hardware[: len(self.hardware) // self.instances]
 
     @property
     def slots(self) -> int:

@@ -52,6 +52,10 @@ config:
       queue: 64
       loadTimeout: 5m
       resources: {memory: 32GiB, cpus: 8}
+      hardware:
+        - {device: nvidia-rtx-4090, reserve: 512MiB}
+        - {memory: 24GiB, bandwidth: 1008}
+      allowOversize: the large model is used at night, slowly
     upstreams:
       - name: big-box
         urls: ["http://192.168.1.20:8000", "http://192.168.1.21:8000"]

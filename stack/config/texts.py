@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from stack.capacity.devices import find
 from stack.config.units import form
 
 _NAME: Final = r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$"
@@ -123,6 +124,11 @@ def _env_name(text: str) -> str:
     return text
 
 
+def _device(text: str) -> str:
+    find(text)
+    return text
+
+
 def _cpus(cores: float) -> float:
     if cores * 4 != int(cores * 4):
         raise ValueError("CPUs are given in steps of 0.25")
@@ -169,6 +175,12 @@ Title = Annotated[
     Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$"),
     form("1 to 60 characters on one line"),
 ]
+Reason = Annotated[
+    str,
+    Field(min_length=3, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    form("a reason in 3 to 200 characters on one line"),
+]
+Device = Annotated[str, AfterValidator(_device), form("a card such as nvidia-rtx-4090", r"^[a-z0-9-]+$")]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), form("an e-mail address")]
 Moment = Annotated[
     datetime,

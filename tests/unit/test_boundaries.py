@@ -18,7 +18,7 @@ FOLDERS: Final = ("stack", "ops", "offline", "policy", "loadtests")
 ARROWS: Final = {
     "stack": ("stack.",),
     "ops": (
-        "ops.", "offline.", "stack.versions", "stack.capacity",
+        "ops.", "offline.", "stack.versions", "stack.capacity.",
         # which images a configuration needs
         "stack.parts",
         # the model, and what reads a stack file into it without Pulumi
@@ -33,7 +33,7 @@ ARROWS: Final = {
 # Room -> rooms whose modules it may import, beside what all share.
 SHARED: Final = {"config", "versions", "parts", "shape", "service", "outputs", "host"}
 ROOMS: Final = {
-    "config": {"config", "parts"},
+    "config": {"config", "parts", "capacity"},
     "versions": set[str](),
     "shape": set[str](),
     "outputs": set[str](),

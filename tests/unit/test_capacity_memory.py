@@ -93,6 +93,7 @@ def measured(row: Mapping[str, str]) -> tuple[Shape, Run]:
         cache=row["cache"],
         batch=number(row, "batch"),
         devices=number(row, "devices"),
+        unified=True,
     )
 
 

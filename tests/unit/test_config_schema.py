@@ -116,6 +116,7 @@ VALUES = [
     "2027-01-31",
     "sha256:" + "a" * 64,
     "qwen3:1b",
+    "nvidia-rtx-4090",
     "f16",
     "a name",
     "a@b",

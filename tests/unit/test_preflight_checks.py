@@ -105,7 +105,7 @@ def test_names_are_unique_and_every_local_check_is_skipped_on_another_machine(tm
     docker = FakeDocker(Runtimes={"nvidia": {}})
     bad = machine(tmp_path, free=0)  # this machine, which says nothing about the other
     found = run_preflight(
-        platform(engine={"accelerator": "nvidia"}),
+        platform(engine={"accelerator": "nvidia", "hardware": [{"device": "nvidia-rtx-4090"}]}),
         docker.cli("ssh://me@gpu-box"),
         "private-llm",
         "dev",
@@ -122,7 +122,7 @@ def test_names_are_unique_and_every_local_check_is_skipped_on_another_machine(tm
 def test_what_can_be_asked_of_the_daemon_is_asked_on_another_machine(tmp_path: Path) -> None:
     host = machine(tmp_path)
     (found,) = run_preflight(
-        platform(engine={"accelerator": "nvidia"}),
+        platform(engine={"accelerator": "nvidia", "hardware": [{"device": "nvidia-rtx-4090"}]}),
         FakeDocker().cli("ssh://me@gpu-box"),
         "private-llm",
         "dev",

@@ -1,0 +1,153 @@
+"""`make plan`: whether the models of a stack fit its hardware, what their memory is made of, and what would fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from ops import paths, settings
+from ops.errors import OpsError
+from ops.preflight import fit as fits
+from ops.request import Request
+from stack.capacity.facts import Known
+from stack.capacity.fit import Fit, Host, Placed, Verdict, fit, gib
+from stack.capacity.gguf import Read, read_header
+from stack.capacity.shape import from_header
+from stack.config.model import Platform
+
+LIMIT: Final = 30  # seconds for each part of a file that is read over the network
+COLUMNS: Final = ("model", "slots x context", "weights", "cache", "state", "work", "overhead", "total", "of", "verdict")
+EXACT: Final = 0.03  # how far off a plan is at most whose model's header was read
+
+
+def plan(request: Request) -> int:
+    """Prints the plan as a table or as JSON. Exit status 1 when a model does not fit."""
+    file = paths.ROOT / f"Pulumi.{request.stack}.yaml"
+    platform = settings.platform(file)
+    if not platform.uses_engine and not request.gguf:
+        print(f"stack {request.stack}: all models are served by engines elsewhere, of which nothing is planned here")
+        return 0
+    at = fits.host(platform)
+    if at is None:
+        raise OpsError(
+            f"{file.name} does not say which cards the engine has\nfix: write them under engine, for example "
+            f"{fits.EXAMPLE}; docs/configuration.md has the form"
+        )
+    found = _one(request.gguf, at, platform) if request.gguf else fits.planned(platform, at)
+    unknown = [] if request.gguf else [name for name, known in fits.models(platform).items() if known is None]
+    if request.json:
+        print(json.dumps(document(request.stack, found, unknown, platform), indent=2))
+    else:
+        print(text(request.stack, found, unknown, platform))
+    return int(any(one.verdict is Verdict.NO for one in found.models))
+
+
+def reader(place: str) -> Read:
+    """How a GGUF file is read: a local one, or by ranges over http. Raises OpsError where neither works."""
+    if place.startswith(("http://", "https://")):
+        return _ranges(place)
+    path = Path(place)
+    if not path.is_file():
+        raise OpsError(f"GGUF={place}: there is no such file\nfix: give a file's path or an https:// address")
+
+    def part(offset: int, length: int) -> bytes:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return part
+
+
+def _ranges(url: str) -> Read:
+    import requests
+
+    def part(offset: int, length: int) -> bytes:
+        wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        try:
+            with requests.get(url, headers=wanted, timeout=LIMIT, stream=True) as answer:
+                if answer.status_code == 416:
+                    return b""
+                if answer.status_code != 206:
+                    raise OpsError(
+                        f"GGUF={url}: the server answers {answer.status_code} where a part of the file is asked for\n"
+                        "fix: give an address that serves ranges (206), or download the file"
+                    )
+                return _at_most(answer.iter_content(1 << 16), length)
+        except requests.RequestException as trouble:
+            raise OpsError(f"GGUF={url}: {type(trouble).__name__}: {trouble}") from None
+
+    return part
+
+
+def _at_most(chunks: Any, length: int) -> bytes:
+    """Stops a server that sends more than was asked for."""
+    kept = b""
+    for chunk in chunks:
+        kept += chunk
+        if len(kept) >= length:
+            break
+    return kept[:length]
+
+
+def _one(place: str, at: Host, platform: Platform) -> Fit:
+    shape = from_header(place.rpartition("/")[2] or place, read_header(reader(place)))
+    known = Known(shape=shape, band=EXACT, guessed=False)
+    return fit(at, [known], fits.settings(platform), loaded=1)
+
+
+def text(stack: str, found: Fit, unknown: Sequence[str], platform: Platform) -> str:
+    """The plan as a table with what to know below it."""
+    where = f"{found.host.name}, {gib(found.host.budget)}"
+    times = f", {platform.engine.instances} times" if platform.engine.instances > 1 else ""
+    rows = [COLUMNS, *(_row(one) for one in found.models)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = [f"stack {stack} on {where}{times}", ""]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [""] if found.models else []
+    if found.loaded > 1:
+        lines.append(f"the {found.loaded} largest, loaded together: {gib(found.sum)}, {found.together}")
+    for one in found.models:
+        lines += [f"{one.model}: {note}" for note in one.notes]
+        about = "guessed from its name, " if one.guessed else ""
+        lines.append(f"{one.model}: {about}within {one.band:.0%}; source: {one.source}")
+        lines += [f"{one.model}: would fit: {advice}" for advice in one.advice]
+    lines += [f"{name}: not known; `make plan GGUF=<its file>` reads what it is made of" for name in unknown]
+    return "\n".join(lines)
+
+
+def _row(one: Placed) -> tuple[str, ...]:
+    need = one.need
+    work = need.compute + need.projector
+    sizes = (need.weights, need.cache, need.state, work, need.overhead, need.total, one.budget)
+    return (one.model, f"{one.run.slots} x {one.run.context}", *map(gib, sizes), str(one.verdict))
+
+
+def document(stack: str, found: Fit, unknown: Sequence[str], platform: Platform) -> dict[str, Any]:
+    """The plan for programs; sizes in bytes."""
+    models = [
+        {
+            "name": one.model,
+            "verdict": str(one.verdict),
+            "slots": one.run.slots,
+            "context": one.run.context,
+            "cards": one.cards,
+            "bytes": {**asdict(one.need), "total": one.need.total, "budget": one.budget},
+            "band": one.band,
+            "guessed": one.guessed,
+            "source": one.source,
+            "notes": list(one.notes),
+            "wouldFit": list(one.advice),
+        }
+        for one in found.models
+    ]
+    return {
+        "version": 1,
+        "stack": stack,
+        "host": {"name": found.host.name, "memory": list(found.host.memory), "instances": platform.engine.instances},
+        "models": models,
+        "together": {"models": found.loaded, "bytes": found.sum, "verdict": str(found.together)},
+        "unknown": list(unknown),
+    }
