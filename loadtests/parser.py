@@ -186,6 +186,8 @@ class Parser:
             answer.vectors = len(vectors)
             answer.ended = True
             self._usage(value.get("usage") or value)
+        elif whole:
+            self._fail("JSON, but no engine's answer")
 
     def _choices(self, choices: Any) -> None:
         for choice in choices:

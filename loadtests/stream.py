@@ -159,8 +159,14 @@ class Client:
         return fresh
 
     def _open(self) -> _Connection:
-        if self._address is None:  # once: names are looked up in a pool of threads
-            self._address = gevent.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
+        if self._address is None:  # names are looked up once: that takes a thread
+            found = gevent.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            for address in found[:-1]:
+                with suppress(ConnectionError):
+                    first = _Connection(address, self._context, self._host, self._connect_s)
+                    self._address = address
+                    return first
+            self._address = found[-1]
         return _Connection(self._address, self._context, self._host, self._connect_s)
 
     def _head(self, request: Request) -> bytes:
@@ -427,9 +433,16 @@ class _Reading:
                 self._lags.add(age)
         self.newest_ns = self.response.at_ns = at
         for plain in (data,) if self._tls is None else self._tls.unseal(data):
-            if not self.response.message_complete:
+            if plain:
                 self.response.feed(plain)
-        if not data and not self.response.message_complete:
+            elif not self.response.message_complete:
+                self._end()
+
+    def _end(self) -> None:
+        """The connection is over: an answer without a length ends so, any other is cut."""
+        with suppress(HTTPParseError):
+            self.response.feed(b"")
+        if not self.response.message_complete:
             raise ConnectionError("the connection was closed before the answer was over")
 
     def _finish(self) -> None:
