@@ -93,6 +93,11 @@ func (c *changes) cap(op *operation, kind string, most int) *apiError {
 	return nil
 }
 
+var errBadOptions = badBody("invalid_options", "options", "\"options\" must be an object.")
+
+// maxOptionsDepth is no bound: the whole body's depth was checked when it was read.
+const maxOptionsDepth = math.MaxInt
+
 // capOptions is cap for Ollama's own API, which has the number among its options.
 func (c *changes) capOptions(most int) *apiError {
 	const name = "num_predict"
@@ -102,9 +107,9 @@ func (c *changes) capOptions(most int) *apiError {
 		return nil
 	}
 	if !there || c.doc.raw[at.start] != '{' {
-		return badBody("invalid_options", "options", "\"options\" must be an object.")
+		return errBadOptions
 	}
-	options, refusal := findFields(c.doc.raw, at.start, math.MaxInt)
+	options, refusal := findFields(c.doc.raw, at.start, maxOptionsDepth)
 	if refusal != nil {
 		return refusal
 	}

@@ -235,6 +235,9 @@ func (h *Handler) bodyFor(c *call, m *Model) ([][]byte, *apiError) {
 	if c.usage != nil {
 		change.set("stream_options", c.usage)
 	}
+	if refusal := change.leaveLoaded(c.op); refusal != nil {
+		return nil, refusal
+	}
 	if refusal := change.cap(c.op, h.Engines[m.Engine].Kind, c.sess.consumer.MaxOutputTokens); refusal != nil {
 		return nil, refusal
 	}

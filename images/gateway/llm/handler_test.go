@@ -57,7 +57,7 @@ func TestWhatIsNotOursPassesUnchanged(t *testing.T) {
 	g := startGateway(t, e.dial(), true, spec("coder", nil))
 	for path, more := range map[string]string{
 		"/v1/completions":      `"prompt":"def f(","suffix":"\n\treturn x","n":1`,
-		"/ollama/api/generate": `"prompt":"def f(","suffix":")","options":{"num_ctx":8, "Stop":["\u003c"]},"keep_alive":-1,"raw":true`,
+		"/ollama/api/generate": `"prompt":"def f(","suffix":")","options":{"seed":8, "Stop":["\u003c"]},"raw":true`,
 		chat: `"tools":[{"type":"function","function":{"name":"n","parameters":{"type":"object","properties":{"model":{"n":1}}}}}],` +
 			`"tool_choice":"auto","response_format":{"type":"json_schema","json_schema":{"strict":true}},"seed":18446744073709551615,"é":1.0`,
 	} {
