@@ -382,6 +382,30 @@ class _Seal:
         yield b""
 
 
+class _Clock:
+    """How far the clock of the kernel's stamps is ahead of ours: a constant, until somebody sets it."""
+
+    EVERY: Final = SECOND
+
+    def __init__(self) -> None:
+        self._ahead = 0
+        self._next = 0
+
+    def ahead(self, now_ns: int) -> int:
+        """In nanoseconds; asked again every second."""
+        if now_ns >= self._next:
+            # Whoever is interrupted between two clocks is wrong by that: the quickest of a few was not.
+            self._ahead = min(self._once() for _ in range(4))[1]
+            self._next = now_ns + self.EVERY
+        return self._ahead
+
+    @staticmethod
+    def _once() -> tuple[int, int]:
+        before, kernels = time.monotonic_ns(), time.time_ns()
+        took = time.monotonic_ns() - before
+        return took, kernels - before - took // 2
+
+
 class _Reading:
     """The reading half of one request, called by the loop whenever bytes are there."""
 
@@ -396,6 +420,7 @@ class _Reading:
         self._tls = tls
         self._run = run
         self._lags = lags
+        self._clock = _Clock()
         self.response = _Response(run)
         self.newest_ns = 0
         self.trouble: Exception | None = None
@@ -426,11 +451,12 @@ class _Reading:
         now = at = time.monotonic_ns()
         if extra:
             seconds, ns = STAMP.unpack(extra[0][2])
-            age = time.time_ns() - seconds * SECOND - ns
-            # The kernel's clock can be set in between: nothing arrives before what was there before it.
-            if 0 <= age <= now - max(self.newest_ns, self._run.sent_ns):
-                at = now - age
-                self._lags.add(age)
+            at = seconds * SECOND + ns - self._clock.ahead(now)
+            # That clock can be set meanwhile: nothing arrives later than now, or before what was there before it.
+            if max(self.newest_ns, self._run.sent_ns) <= at <= now:
+                self._lags.add(now - at)
+            else:
+                at = now
         self.newest_ns = self.response.at_ns = at
         for plain in (data,) if self._tls is None else self._tls.unseal(data):
             if plain:
