@@ -15,12 +15,14 @@ from ops.request import Request
 from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Host, Placed, Verdict, fit, gib
 from stack.capacity.gguf import Read, read_header
-from stack.capacity.shape import from_header
+from stack.capacity.shape import FAMILIAR, from_header
 from stack.config.model import Platform
 
 LIMIT: Final = 30  # seconds for each part of a file that is read over the network
 COLUMNS: Final = ("model", "slots x context", "weights", "cache", "state", "work", "overhead", "total", "of", "verdict")
 EXACT: Final = 0.03  # how far off a plan is at most whose model's header was read
+UNFAMILIAR: Final = 0.20  # the same, of an architecture that the rules were not checked for
+MOST: Final = 1 << 50  # the size of a file whose server does not tell it
 
 
 def plan(request: Request) -> int:
@@ -45,8 +47,8 @@ def plan(request: Request) -> int:
     return int(any(one.verdict is Verdict.NO for one in found.models))
 
 
-def reader(place: str) -> Read:
-    """How a GGUF file is read: a local one, or by ranges over http. Raises OpsError where neither works."""
+def reader(place: str) -> tuple[Read, int]:
+    """How a GGUF file is read, and its size: a local one, or by ranges over http. Raises OpsError in words."""
     if place.startswith(("http://", "https://")):
         return _ranges(place)
     path = Path(place)
@@ -58,13 +60,16 @@ def reader(place: str) -> Read:
             file.seek(offset)
             return file.read(length)
 
-    return part
+    return part, path.stat().st_size
 
 
-def _ranges(url: str) -> Read:
+def _ranges(url: str) -> tuple[Read, int]:
     import requests
 
+    whole = 0
+
     def part(offset: int, length: int) -> bytes:
+        nonlocal whole
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
         try:
             with requests.get(url, headers=wanted, timeout=LIMIT, stream=True) as answer:
@@ -75,11 +80,14 @@ def _ranges(url: str) -> Read:
                         f"GGUF={url}: the server answers {answer.status_code} where a part of the file is asked for\n"
                         "fix: give an address that serves ranges (206), or download the file"
                     )
+                total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                whole = int(total) if total.isdigit() else MOST
                 return _at_most(answer.iter_content(1 << 16), length)
         except requests.RequestException as trouble:
             raise OpsError(f"GGUF={url}: {type(trouble).__name__}: {trouble}") from None
 
-    return part
+    part(0, 1)
+    return part, whole
 
 
 def _at_most(chunks: Any, length: int) -> bytes:
@@ -93,8 +101,8 @@ def _at_most(chunks: Any, length: int) -> bytes:
 
 
 def _one(place: str, at: Host, platform: Platform) -> Fit:
-    shape = from_header(place.rpartition("/")[2] or place, read_header(reader(place)))
-    known = Known(shape=shape, band=EXACT, guessed=False)
+    shape = from_header(place.rpartition("/")[2] or place, read_header(*reader(place)))
+    known = Known(shape=shape, band=EXACT if shape.architecture in FAMILIAR else UNFAMILIAR, guessed=False)
     return fit(at, [known], fits.settings(platform), loaded=1)
 
 

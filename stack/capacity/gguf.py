@@ -21,11 +21,11 @@ Value = Scalar | list[Scalar]
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
 BLOCK: Final = 1 << 20  # bytes fetched at once
-MOST_HEADER: Final = 256 << 20  # bytes; the largest vocabularies take about 20 MiB
+MOST_HEADER: Final = 96 << 20  # bytes; the largest vocabularies take about 20 MiB
 MOST_ENTRIES: Final = 65_536
 MOST_TENSORS: Final = 1_000_000
 MOST_TEXT: Final = 16 << 20
-MOST_ITEMS: Final = 1 << 24
+MOST_ITEMS: Final = 1 << 22
 MOST_DIMENSIONS: Final = 8
 KEPT_ITEMS: Final = 8192  # longer arrays are vocabularies: only their length is kept
 LARGEST: Final = 1 << 50  # elements of a tensor: a petabyte and more
@@ -114,16 +114,19 @@ class Header:
         return sum(tensor.size for tensor in self.tensors)
 
 
-def read_header(read: Read) -> Header:
-    """Reads a header through `read`. Raises GgufError in words for whatever is not one."""
+def read_header(read: Read, size: int | None = None) -> Header:
+    """Reads a header through `read`. Raises GgufError in words for whatever is not one.
+
+    With the file's `size` in bytes, a file that ends before its weights do is refused too.
+    """
     source = _Source(read)
     if (magic := source.take(4)) != MAGIC:
         raise GgufError(f"not a GGUF file: it starts with {magic!r}, not {MAGIC!r}")
     version = int(source.number("I"))
     if version not in VERSIONS:
-        # The wrong byte order shows as a version that is a multiple of 65536.
-        source.order = ">"
-        version = int.from_bytes(version.to_bytes(4, "little"), "big")
+        swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+        if swapped < version:  # the other byte order shows as a very large version
+            source.order, version = ">", swapped
     if version not in VERSIONS:
         raise GgufError(f"GGUF version {version} cannot be read; known are {', '.join(map(str, VERSIONS))}")
     tensors = source.count("tensors", MOST_TENSORS)
@@ -142,12 +145,17 @@ def read_header(read: Read) -> Header:
         lengths[key] = length
         if items is not None:
             metadata[key] = items
-    return Header(
+    header = Header(
         version=version,
         metadata=metadata,
         lengths=lengths,
         tensors=tuple(source.tensor() for _ in range(tensors)),
     )
+    if size is not None and header.weights > size:
+        raise GgufError(
+            f"its header tells of {header.weights} bytes of weights, the file has {size}: it is not complete"
+        )
+    return header
 
 
 class _Source:

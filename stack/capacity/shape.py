@@ -26,9 +26,17 @@ GLOBAL_EVERY: Final[Mapping[str, int]] = {
 ENCODERS: Final = frozenset(
     {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert"}
 )
+# What the rules below were checked for; others are read by the same rules, with a wider band.
+FAMILIAR: Final = ENCODERS | {
+    "llama", "llama4", "mistral3", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "qwen3next", "qwen3vl", "qwen35",
+    "qwen35moe", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "deepseek2", "phi2", "phi3", "granite",
+    "granitemoe", "granitehybrid", "cohere2", "command-r", "exaone4", "olmo2", "glm4", "glm4moe", "minimax-m2",
+    "smollm3", "starcoder2",
+}  # fmt: skip
 CHUNKED: Final[Mapping[str, int]] = {"llama4": 8192}  # windows that files do not tell, in tokens
 
 MOST_LAYERS: Final = 4096
+MOST: Final = 1 << 40  # of anything that is counted
 
 
 class ShapeError(Exception):
@@ -112,6 +120,8 @@ def from_header(name: str, header: Header, *, projector: int = 0) -> Shape:
 
     A projector may be in the same file (tensors `v.…` and `mm.…`) or, as `projector` bytes, in one of its own.
     """
+    if (number := header.metadata.get("split.count", 0)) not in (0, 1):
+        raise ShapeError(f"{name}: the file is one of {number} parts; join them first (llama-gguf-split --merge)")
     sizes = {tensor.name: tensor.size for tensor in header.tensors}
     within = sum(size for tensor, size in sizes.items() if tensor.startswith(("v.", "mm.", "a.")))
     elements = sum(tensor.elements for tensor in header.tensors)
@@ -291,6 +301,11 @@ class _Facts:
             found = max((item for item in found if isinstance(item, int)), default=default)
         if isinstance(found, bool) or not isinstance(found, int | float):
             raise ShapeError(f"{self.name}: the file does not say {self.architecture}.{key}")
+        return self._sane(key, found)
+
+    def _sane(self, key: str, found: object) -> int:
+        if not isinstance(found, int | float) or not 0 <= found <= MOST:
+            raise ShapeError(f"{self.name}: {self.architecture}.{key} is {found!r}, which cannot be true")
         return int(found)
 
     def each(self, key: str, layers: int, default: int | None = None) -> list[int]:
@@ -298,7 +313,7 @@ class _Facts:
         if isinstance(found, list):
             if len(found) != layers:
                 raise ShapeError(f"{self.name}: {self.architecture}.{key} has {len(found)} entries for {layers} layers")
-            return [int(item) for item in found]
+            return [self._sane(key, item) for item in found]
         return [self.number(key, default)] * layers
 
 
