@@ -12,7 +12,7 @@ OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
 .PHONY: help up ask open status logs plan preview down destroy env trust ca-renew password key keys basic client adopt \
-	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway
+	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway bench-planner
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -97,3 +97,6 @@ bench-deploy: ## time the deployment, one JSON line last [COLD=1]
 bench-gateway: ## what the gateway costs in front of an engine, one JSON line last [QUICK=1]
 	$(DEV)
 	@.venv/bin/python -m bench.gateway
+bench-planner: ## how wrong the planner's speeds are on published measurements, one JSON line last
+	$(DEV)
+	@.venv/bin/python -m bench.planner

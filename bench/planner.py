@@ -1,0 +1,202 @@
+"""How wrong the planner's speeds are, on published measurements that its constants never saw: `make bench-planner`.
+
+Prints every target with what was reached, the worst rows, the simple planners beside, and one JSON line last.
+Exit status 1 when a target is missed. Method: docs/planner.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import mean
+from typing import Final
+
+from stack.capacity import naive_speed, speed
+from stack.capacity.calibrate import Run, calibrate
+from stack.capacity.speed import Constants, Measured
+
+GDDR: Final = "cuda-gddr"
+KINDS: Final = sorted({row.card.kind for row in speed.measurements("decode")})
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A measured row and what was said of it, tokens a second."""
+
+    row: Measured
+    said: float
+
+    @property
+    def error(self) -> float:
+        """Relative to what was measured; above 0 when too much was promised."""
+        return self.said / self.row.rate - 1
+
+    def __str__(self) -> str:
+        row = self.row
+        where = f"{row.device}, {row.model}, {row.test or 'batch'}, depth {row.depth:.0f}, {row.batch} at once"
+        return f"{self.error:+.1%}  said {self.said:.1f}, measured {row.rate:.1f}: {where} ({row.source})"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One promise, and whether it is kept."""
+
+    name: str
+    most: float
+    misses: Sequence[Miss]
+
+    @property
+    def error(self) -> float:
+        """The mean of the absolute errors."""
+        return mape(self.misses)
+
+    @property
+    def met(self) -> bool:
+        """Whether it is kept; without rows it is not."""
+        return bool(self.misses) and self.error <= self.most
+
+
+def mape(misses: Sequence[Miss]) -> float:
+    """Mean absolute relative error; 0 without rows."""
+    return mean(abs(miss.error) for miss in misses) if misses else 0.0
+
+
+def worst(misses: Iterable[Miss], count: int = 3) -> list[Miss]:
+    """Those furthest off."""
+    return sorted(misses, key=lambda miss: -abs(miss.error))[:count]
+
+
+def uncalibrated(rows: Iterable[Measured]) -> list[Miss]:
+    """Decode, with the constants of the kind of card."""
+    return [Miss(row, speed.decode(row.work, row.card, row.depth).value) for row in rows]
+
+
+def left_out(kind: str) -> list[Miss]:
+    """Decode, each source predicted by constants fitted to all the others of its kind."""
+    rows = speed.recent("decode", kind)
+    found = []
+    for group in {row.group for row in rows}:
+        others = [row for row in rows if row.group != group]
+        if others:
+            efficiency, layer = speed.fit(others)
+            known = Constants(efficiency=efficiency, layer=layer)
+            own = [row for row in rows if row.group == group]
+            found += [Miss(row, 1 / speed.seconds(row.work, row.card, known, row.depth)) for row in own]
+    return found
+
+
+def machines(kinds: Sequence[str]) -> list[list[Measured]]:
+    """Decode rows by who measured what machine with which build; of every age, since a calibration knows the build."""
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for row in speed.measurements("decode"):
+        if row.card.kind in kinds:
+            found.setdefault((row.group, row.build), []).append(row)
+    return list(found.values())
+
+
+def calibrated(kinds: Sequence[str], runs: int, *, same_model: bool) -> list[Miss]:
+    """Decode after `runs` measured runs: every other row of the machine, for every choice of runs."""
+    found = []
+    for rows in machines(kinds):
+        for chosen in combinations(rows, runs):
+            models = {row.model for row in chosen}
+            if len(models) < runs:
+                continue
+            made = calibrate(chosen[0].card, [_run(row) for row in chosen])
+            for row in rows:
+                other_depth = all(row.depth != one.depth for one in chosen if one.model == row.model)
+                if (row.model in models) is same_model and (not same_model or other_depth):
+                    found.append(Miss(row, made.decode(row.model, row.work, row.depth).value))
+    return found
+
+
+def _run(row: Measured) -> Run:
+    return Run(model=row.model, load=row.work, depth=row.depth, rate=row.rate)
+
+
+def main() -> int:
+    """Print it all."""
+    held_out = [row for row in speed.recent("decode") if row.held_out]
+    gddr = [row for row in held_out if row.card.kind == GDDR]
+    beyond = [Miss(row, value) for row, value in speed.extrapolated()]
+    targets = [
+        Target("decode, NVIDIA cards with GDDR, not calibrated, held-out sources", 0.10, uncalibrated(gddr)),
+        Target("decode after one run, the same model at other depths", 0.05, calibrated(KINDS, 1, same_model=True)),
+        Target(
+            "decode after one run, other models on the same GDDR card", 0.05, calibrated([GDDR], 1, same_model=False)
+        ),
+        Target("many answers at once, up to twice what was measured", 0.20, beyond),
+    ]
+    for target in targets:
+        verdict = "met" if target.met else "MISSED"
+        print(f"{verdict:7}{target.error:6.1%} (at most {target.most:.0%}, {len(target.misses)} rows)  {target.name}")
+        for miss in worst(target.misses):
+            print(f"               {miss}")
+    others = {
+        "decode after two runs of other models, GDDR": calibrated([GDDR], 2, same_model=False),
+        "many answers at once, no batch of that machine measured, held-out sources": [
+            Miss(row, value) for row, value in speed.unseen()
+        ],
+        "prompts, held-out sources": [
+            Miss(row, speed.prefill(row.work, row.card, row.depth * 2).value)
+            for row in speed.recent("prefill")
+            if row.held_out
+        ],
+        "decode, builds before 2025, not fitted": uncalibrated(
+            row for row in speed.measurements("decode") if row.old and row.card.kind == GDDR
+        ),
+    }
+    print("\nWithout a target")
+    for name, misses in others.items():
+        print(f"       {mape(misses):6.1%} ({len(misses)} rows)  {name}")
+        for miss in worst(misses, 1):
+            print(f"               {miss}")
+    print("\nBy kind of card: constants, held-out error, leave-one-source-out error and its worst row")
+    kinds = {}
+    for kind in KINDS:
+        known, out = speed.fitted(kind), left_out(kind)
+        mine = uncalibrated(row for row in held_out if row.card.kind == kind)
+        kinds[kind] = {"held_out": _rounded(mine), "rows": len(mine), "left_out": _rounded(out)}
+        print(
+            f"       {kind:13} efficiency {known.efficiency:.3f}, {known.layer * 1e6:5.1f} us a layer; "
+            f"{_shown(mine)} ({len(mine)}), {_shown(out)} ({len(out)})"
+        )
+        for miss in worst(out, 1):
+            print(f"               {miss}")
+    print("\nSimple planners on the same rows")
+    naive = {name: mape([Miss(row, rule(row)) for row in gddr]) for name, rule in naive_speed.DECODE.items()}
+    alone = {(row.group, row.model, row.depth): row.rate for row in speed.recent("batch") if row.batch == 1}
+    same = [(miss.row, alone[key]) for miss in beyond if (key := _key(miss.row)) in alone]
+    naive |= {name: mape([Miss(row, rule(row, one)) for row, one in same]) for name, rule in naive_speed.BATCH.items()}
+    for name, error in naive.items():
+        print(f"       {error:6.1%}  {name}")
+    result = {
+        "targets": {
+            target.name: {"error": round(target.error, 4), "most": target.most, "met": target.met} for target in targets
+        },
+        "others": {name: round(mape(misses), 4) for name, misses in others.items()},
+        "kinds": kinds,
+        "naive": {name: round(error, 4) for name, error in naive.items()},
+        "rows": {table: len(speed.measurements(table)) for table in ("decode", "prefill", "batch")},
+    }
+    print(json.dumps(result))
+    return 0 if all(target.met for target in targets) else 1
+
+
+def _shown(misses: Sequence[Miss]) -> str:
+    return f"{mape(misses):6.1%}" if misses else "   n/a"
+
+
+def _rounded(misses: Sequence[Miss]) -> float | None:
+    return round(mape(misses), 4) if misses else None
+
+
+def _key(row: Measured) -> tuple[str, str, float]:
+    return row.group, row.model, row.depth
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""What one machine reaches, from one or two measured runs of it; kept beside the stack's state. Pure, but for `load`.
+
+A machine differs from others of its kind by its build of llama.cpp, its clocks and its power limit. One run tells by
+how much; several are averaged (telling reading and layers apart by them was tried: noise made it worse).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from stack.capacity.speed import Batch, Card, Constants, Point, Speed, SpeedError, Work, batch, fitted, seconds
+
+VERSION: Final = 1
+AFTER: Final = (-0.15, 0.15)  # band for other models on a calibrated machine (docs/planner.md)
+SAME: Final = (-0.08, 0.08)  # band for a model that was measured on it, at another depth
+
+
+class CalibrationError(ValueError):
+    """What was measured, or what is in the file, cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One measured run: so many answers at once, each with `depth` tokens behind it, so many tokens a second in all."""
+
+    model: str
+    load: Work
+    depth: float
+    rate: float
+    answers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A model's measured batches: seconds of a step = bytes x `byte` + answers x `each` + `step`."""
+
+    byte: float
+    each: float
+    step: float
+    largest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The constants of one machine."""
+
+    card: str
+    """Its kind."""
+    bandwidth: float
+    efficiency: float
+    layer: float
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Model -> its own time over what the constants say."""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    measured: str = ""
+    """When, as an ISO date."""
+
+    def constants(self, model: str = "") -> Constants:
+        """For a model: its own when it was measured, else the machine's."""
+        factor = self.factors.get(model, 1.0)
+        return Constants(
+            efficiency=self.efficiency / factor,
+            layer=self.layer * factor,
+            band=SAME if model in self.factors else AFTER,
+            basis=f"measured on this machine, {self.measured or 'at an unknown date'}",
+        )
+
+    def decode(self, model: str, load: Work, depth: float) -> Speed:
+        """Tokens a second of one answer."""
+        known = self.constants(model)
+        value = 1 / seconds(load, Card(kind=self.card, bandwidth=self.bandwidth), known, depth)
+        return Speed(value=value, low=value * (1 + known.band[0]), high=value * (1 + known.band[1]), basis=known.basis)
+
+    def batch(self, model: str, load: Work) -> Batch | None:
+        """The model's curve over answers at once, when several were measured."""
+        curve = self.curves.get(model)
+        return None if curve is None else Batch(load=load, basis=self.constants(model).basis, **asdict(curve))
+
+
+def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine:
+    """A machine's constants from its runs. Raises CalibrationError for none, or for ones that cannot be true."""
+    alone = [run for run in runs if run.answers == 1]
+    if not alone:
+        raise CalibrationError("a calibration needs at least one run with a single answer at a time")
+    for run in runs:
+        if not (run.rate > 0 and math.isfinite(run.rate)):
+            raise CalibrationError(f"{run.model}: {run.rate} tokens a second cannot be; nothing was stored")
+        if run.answers == 1 and run.load.reads(run.depth) * run.rate > 1.1 * card.bandwidth:
+            raise CalibrationError(
+                f"{run.model}: {run.rate:.0f} tokens a second would read faster than this memory delivers; "
+                "is it the card of the configuration, and did the engine answer from a cache?"
+            )
+    known = _constants(card, alone)
+    factors = {}
+    for model in {run.model for run in alone}:
+        own = [1 / run.rate / seconds(run.load, card, known, run.depth) for run in alone if run.model == model]
+        factors[model] = math.exp(sum(map(math.log, own)) / len(own))
+    return Machine(
+        card=card.kind,
+        bandwidth=card.bandwidth,
+        efficiency=known.efficiency,
+        layer=known.layer,
+        factors=factors,
+        curves=_curves(runs),
+        measured=measured,
+    )
+
+
+def _constants(card: Card, alone: Sequence[Run]) -> Constants:
+    try:
+        usual = fitted(card.kind)
+    except SpeedError:
+        usual = Constants(efficiency=0.7, layer=0.0)  # a kind nobody measured: all of the time is reading
+    ratios = [1 / run.rate / seconds(run.load, card, usual, run.depth) for run in alone]
+    factor = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    return replace(usual, efficiency=usual.efficiency / factor, layer=usual.layer * factor)
+
+
+def _curves(runs: Sequence[Run]) -> dict[str, Curve]:
+    found = {}
+    for model in {run.model for run in runs}:
+        own = [run for run in runs if run.model == model]
+        if len({run.answers for run in own}) >= 3:
+            made = batch(own[0].load, [Point(answers=run.answers, depth=run.depth, rate=run.rate) for run in own])
+            found[model] = Curve(byte=made.byte, each=made.each, step=made.step, largest=made.largest)
+    return found
+
+
+def dump(machines: Mapping[str, Machine]) -> str:
+    """Hosts' machines as the text of the calibration file."""
+    return json.dumps({"version": VERSION, "hosts": {name: asdict(one) for name, one in machines.items()}}, indent=2)
+
+
+def load(path: Path) -> dict[str, Machine]:
+    """What was measured before, by host; nothing without a file. Raises CalibrationError for a damaged one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    again = f"delete it, or run `make calibrate` again ({path})"
+    try:
+        content = json.loads(text)
+        if content["version"] != VERSION:
+            raise CalibrationError(
+                f"the calibration is of version {content['version']}, this program's is {VERSION}: {again}"
+            )
+        return {name: _machine(one) for name, one in content["hosts"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, CalibrationError):
+            raise
+        raise CalibrationError(f"the calibration cannot be read ({error}): {again}") from error
+
+
+def _machine(one: Mapping[str, Any]) -> Machine:
+    found = Machine(**{**one, "curves": {name: Curve(**curve) for name, curve in one["curves"].items()}})
+    if not (0 < found.efficiency <= 1.5 and found.layer >= 0 and found.bandwidth > 0):
+        raise CalibrationError("the calibration has values that cannot be: delete it, or run `make calibrate` again")
+    return found
