@@ -1,0 +1,185 @@
+"""Results: one form with a version, the same bytes for the same records, whole files or none, no pass by accident."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from array import array
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from loadtests import gates, results, search, slo
+from loadtests.gates import Client, Server
+from loadtests.records import Outcome, Record
+from loadtests.results import CannotRead, CannotWrite, Environment, Result
+from loadtests.stats import Interval, Verdict
+from tests.support.records import failed, record, run
+
+PEOPLE = slo.preset("people")
+ENVIRONMENT = Environment(
+    target="https://localhost:8443", hardware={"GPU": "none"}, versions={"gateway": "1"},
+    configuration={"engine": "fake"}, seeds={"workload": 1},
+)  # fmt: skip
+
+
+def build(records: list[Record], **changes: Any) -> Result:
+    checks = gates.check(
+        records, PEOPLE, client=Client(lag=0.001, cpu=0.2, dropped=0, clock=0.0),
+        server=Server(cache_share=0.0, warm=True),
+    )  # fmt: skip
+    return results.build(
+        records, PEOPLE, ENVIRONMENT,
+        **{"title": "chat", "started": "2026-01-02T03:04:05Z", "checks": checks, **changes},
+    )  # fmt: skip
+
+
+def test_the_schema_file_is_that_of_the_models() -> None:
+    assert results.SCHEMA.read_text() == results.schema(), "run python -m loadtests.results"
+
+
+def test_a_result_fits_its_schema_and_comes_back(tmp_path: Path) -> None:
+    made = build(run())
+    jsonschema.Draft202012Validator(json.loads(results.schema())).validate(json.loads(results.to_json(made)))
+    results.write(tmp_path, {"result.json": results.to_json(made)})
+    assert results.read(tmp_path / "result.json") == made
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order() -> None:
+    records = run()
+    assert results.to_json(build(records)) == results.to_json(build(records[::-1]))
+    assert results.to_csv(records) == results.to_csv(records[::-1])
+
+
+def test_the_figures_are_those_of_the_records() -> None:
+    records = [record(k * 100.0, ttft=100.0 + k, tokens=11, session=k % 10) for k in range(100)]
+    whole = build(records).whole
+    assert whole.metrics["ttft"].p95 == pytest.approx(0.194)
+    assert whole.metrics["tpot"].p50 == pytest.approx(0.01)
+    assert whole.outcomes == {"ok": 100}
+    seconds = 9.9 + 0.199 + 0.1
+    assert whole.requests_per_second == pytest.approx(100 / seconds, rel=1e-4)
+    assert whole.tokens_per_second == pytest.approx(1100 / seconds, rel=0.01)
+    assert whole.in_flight == pytest.approx(sum(200 + k for k in range(100)) / 1000 / seconds, rel=1e-3)
+    assert whole.good_share == 1
+
+
+def test_few_values_have_no_interval() -> None:
+    assert build(run(50)).whole.metrics["ttft"].p95_low is None
+    many = build(run(400)).whole.metrics["ttft"]
+    assert many.p95_low is not None
+    assert many.p95_high is not None
+    assert many.p95_low <= many.p95 <= many.p95_high
+
+
+def test_timeline_and_heat_map_hold_every_request() -> None:
+    made = build([*run(), failed(3000.0)])
+    assert sum(moment.requests for moment in made.timeline) == 401
+    assert sum(moment.missed for moment in made.timeline) == 1
+    assert made.heat is not None
+    assert sum(map(sum, made.heat.counts)) == 400
+    assert len(made.heat.time) == len(made.heat.counts) + 1
+    assert len(made.heat.ttft) == len(made.heat.counts[0]) + 1
+
+
+def test_a_run_in_order_passes() -> None:
+    made = build(run())
+    assert (made.verdict, made.complete) == ("pass", True), made.reason
+
+
+@pytest.mark.parametrize(
+    ("records", "changes", "verdict", "reason"),
+    [
+        ([], {}, "none", "no settled load"),
+        ([failed(k * 10.0) for k in range(100)], {}, "none", "no settled load"),
+        (run(), {"stopped": "Ctrl-C"}, "none", "the run was stopped: Ctrl-C"),
+        (run(), {"checks": ()}, "none", "no gate was looked at"),
+        (run(late=100.0), {}, "none", "the client was the bottleneck: late sends p99 100.0 ms"),
+        (run(itl=150.0), {}, "fail", "tpot was missed by 100.0% of 400 requests; 5% may"),
+        (run() + [failed(k * 100.0, Outcome.TIMEOUT) for k in range(40)], {}, "fail", "missed by 9.1% of 440"),
+        (run(output_tokens=19), {}, "fail", "the objectives held, but not the gates: tokens reconciled"),
+    ],
+)
+def test_nothing_is_a_pass_by_accident(
+    records: list[Record], changes: dict[str, Any], verdict: str, reason: str
+) -> None:
+    made = build(records, **changes)
+    assert made.verdict == verdict
+    assert reason in made.reason
+    results.to_json(made)
+
+
+def test_a_stopped_run_is_marked() -> None:
+    made = build(run(60), stopped="Ctrl-C after 12 s")
+    assert (made.complete, made.stopped) == (False, "Ctrl-C after 12 s")
+
+
+def test_a_search_is_kept_with_all_its_probes() -> None:
+    probe = search.ProbeResult(8.0, 3, 100, {"ttft": 4}, Verdict.PASS)
+    found = search.Found(search.Ending.FOUND, Interval(9.1, 8.7, 9.6), "why", (probe,), (probe, probe), "ttft")
+    made = results.answer(found, search.Plan(start=1, lowest=1, highest=64, whole=True))
+    assert (made.unit, made.value, made.low, made.high, made.binds) == ("users", 9.1, 8.7, 9.6, "ttft")
+    assert [one.final for one in made.probes] == [False, True, True]
+    assert made.probes[0].missed_share == 0.04
+
+
+def test_the_table_has_a_row_for_each_request() -> None:
+    records = [*run(20), failed(99.0, error="=HYPERLINK(0)"), record(5000.0, connect_ns=1_500_000, coalesced=3)]
+    rows = list(csv.DictReader(io.StringIO(results.to_csv(records))))
+    assert len(rows) == 22
+    assert tuple(rows[0]) == results.COLUMNS
+    bad = next(row for row in rows if row["outcome"] == "error")
+    assert (bad["ttft_ms"], bad["error"], bad["status"]) == ("", "'=HYPERLINK(0)", "500")
+    last = rows[-1]
+    assert (last["connect_ms"], last["coalesced"], last["ttft_ms"]) == ("1.500", "3", "200.000")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read as a result"),
+        ("[]", "schema_version None; this program reads 1"),
+        ('{"schema_version": 2}', "schema_version 2; this program reads 1"),
+        ('{"schema_version": 1}', r"is no result of this version: \w+: Field required"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "result.json"
+    file.write_text(text)
+    with pytest.raises(CannotRead, match=words):
+        results.read(file)
+    with pytest.raises(CannotRead, match="cannot be read"):
+        results.read(tmp_path / "none.json")
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half_of_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.write(tmp_path, {"result.json": "old"})
+
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CannotWrite, match=r"result\.json could not be written \(No space left on device\).*OUT="):
+        results.write(tmp_path, {"result.json": "new", "requests.csv": ""})
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert (tmp_path / "result.json").read_text() == "old"
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    tmp_path.joinpath(f".result.json.{os.getpid()}.new").symlink_to("/dev/full")
+    with pytest.raises(CannotWrite, match="No space left on device"):
+        results.write(tmp_path, {"result.json": "new"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_records_own_arrays_are_read_as_they_are() -> None:
+    one = record(pieces_ns=array("q"), pieces_chars=array("q"), first_ns=None, last_ns=None)
+    assert build([one]).whole.metrics.keys() == {"ttfo", "e2e"}
