@@ -1,0 +1,243 @@
+"""The fit check inside every up and preview, and `make plan`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops import paths
+from ops.errors import OpsError
+from ops.plan import plan, reader
+from ops.preflight.finding import Context, Finding, Level
+from ops.preflight.fit import ModelsFit, host
+from ops.preflight.host import Host
+from ops.request import Request
+from stack.capacity.gguf import GgufError
+from stack.config.explain import parse_platform
+from stack.config.model import Platform
+from tests.unit.test_capacity_gguf import LLAMA, TENSORS, file
+from tests.unit.test_config_errors import GOOD
+from tests.unit.test_preflight_checks import FakeDocker
+
+CARD = {"device": "nvidia-rtx-4090"}
+
+
+def platform(*names: str, **engine: Any) -> Platform:
+    models = [{"name": name, "aliases": ["default"] if not which else []} for which, name in enumerate(names)]
+    content = GOOD | {"models": models, "memory": {"enabled": False}, "engine": engine} if names else GOOD
+    return parse_platform(content, "Pulumi.dev.yaml")
+
+
+def checked(of: Platform, source: str = "official") -> Finding | None:
+    context = Context(
+        platform=of, docker=FakeDocker().cli(), info={}, host=Host(), project="private-llm", stack="dev", source=source
+    )
+    return ModelsFit().check(context)
+
+
+def finding(of: Platform) -> Finding:
+    found = checked(of)
+    assert found is not None
+    return found
+
+
+def test_the_default_platform_fits_and_nothing_is_said() -> None:
+    assert checked(platform()) is None
+
+
+def test_a_model_that_does_not_fit_is_refused_with_numbers_and_what_would() -> None:
+    found = finding(platform("qwen3:32b", accelerator="nvidia", hardware=[CARD], contextLength=8192))
+    assert found.level is Level.REFUSED
+    assert "qwen3:32b with 4 x 8192 tokens does not fit" in found.what
+    assert "of 24.0 GiB of nvidia-rtx-4090: weights" in found.what
+    assert "contextLength:" in found.fix
+    assert "kvCache: q8_0" in found.fix
+    assert "allowOversize" in found.fix
+
+
+def test_a_reason_turns_the_refusal_into_a_warning_that_repeats_it() -> None:
+    found = finding(
+        platform("qwen3:32b", accelerator="nvidia", hardware=[CARD], contextLength=8192, allowOversize="at night")
+    )
+    assert found.level is Level.WARNING
+    assert found.what.endswith("(allowed: at night)")
+    assert "allowOversize" not in found.fix
+
+
+def test_the_memory_limit_is_what_a_cpu_has() -> None:
+    small = {"memory": "4GiB", "cpus": 2}
+    found = finding(platform("qwen3:8b", resources=small))
+    assert (found.level, "of 4.0 GiB of the CPU" in found.what) == (Level.REFUSED, True)
+    assert "engine.resources.memory:" in found.fix
+
+
+def test_what_is_reserved_on_a_card_is_not_planned() -> None:
+    fits = {"accelerator": "nvidia", "contextLength": 8192, "flashAttention": True}
+    assert checked(platform("qwen3:8b", hardware=[{"memory": "12GiB"}], **fits)) is None
+    found = finding(platform("qwen3:8b", hardware=[{"memory": "12GiB", "reserve": "4GiB"}], **fits))
+    assert found.level is Level.REFUSED
+
+
+def test_models_that_only_fit_one_at_a_time_are_warned_of() -> None:
+    found = finding(platform("qwen3:14b", "gemma3:12b", accelerator="nvidia", hardware=[CARD], flashAttention=True))
+    assert (found.level, "take turns" in found.what) == (Level.WARNING, True)
+    assert "set it to 1" in found.fix
+
+
+def test_cards_that_are_not_told_are_a_hint_and_no_refusal() -> None:
+    found = finding(platform("qwen3:32b", accelerator="nvidia"))
+    assert (found.level, "nobody looked" in found.what) == (Level.NOTE, True)
+    assert "hardware:" in found.fix
+
+
+def test_guesses_warn_and_unknown_models_are_named() -> None:
+    guess = finding(platform("nobody/new:70b", accelerator="nvidia", hardware=[CARD]))
+    assert (guess.level, "guessed from its name, may be 35% off" in guess.what) == (Level.WARNING, True)
+    unknown = finding(platform("nobody/new", accelerator="nvidia", hardware=[CARD]))
+    assert (unknown.level, "nobody/new" in unknown.what) == (Level.NOTE, True)
+
+
+def test_stand_ins_of_the_mirror_are_not_checked() -> None:
+    huge = platform("llama3.3:70b", accelerator="nvidia", hardware=[CARD])
+    assert checked(huge, source="mirror") is None
+    assert finding(huge).refuses
+
+
+def test_an_engine_elsewhere_is_not_checked() -> None:
+    content = GOOD | {
+        "models": [{"name": "huge:700b", "aliases": ["default"], "engine": "box"}],
+        "memory": {"enabled": False},
+        "upstreams": [{"name": "box", "urls": ["http://192.168.1.20:8000"]}],
+    }
+    assert checked(parse_platform(content, "Pulumi.dev.yaml")) is None
+
+
+def test_instances_share_the_cards_out() -> None:
+    of = platform(
+        "qwen3:8b", accelerator="nvidia", instances=2, gpus=["0", "1", "2", "3"], hardware=[CARD, CARD, CARD, CARD]
+    )
+    at = host(of)
+    assert at is not None
+    assert len(at.memory) == 2
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Request]:
+    """Writes a stack file; returns the request to plan it."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+
+    def write(models: list[str], engine: dict[str, Any], **words: Any) -> Request:
+        listed = [{"name": name, "aliases": ["default"] if not which else []} for which, name in enumerate(models)]
+        content = GOOD | {"models": listed, "memory": {"enabled": False}, "engine": engine}
+        (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": {"private-llm:platform": content}}))
+        return Request(command="plan", **words)
+
+    return write
+
+
+ENGINE = {"accelerator": "nvidia", "hardware": [CARD], "contextLength": 8192}
+
+
+def test_the_table_has_every_model_and_the_status_says_whether_all_fit(
+    stack: Callable[..., Request], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(stack(["qwen3:8b", "nobody/new"], ENGINE)) == 0
+    text = capsys.readouterr().out
+    assert "stack dev on nvidia-rtx-4090, 24.0 GiB" in text
+    assert "qwen3:8b  4 x 8192" in text
+    assert "nobody/new: not known" in text
+    assert plan(stack(["qwen3:32b"], ENGINE)) == 1
+    assert "qwen3:32b: would fit: contextLength:" in capsys.readouterr().out
+
+
+def test_json_has_the_same_in_bytes(stack: Callable[..., Request], capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(stack(["qwen3:32b"], ENGINE, json=True)) == 1
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["models"]
+    parts = {key: size for key, size in one["bytes"].items() if key not in {"total", "budget"}}
+    assert (found["version"], one["verdict"], sum(parts.values())) == (1, "does not fit", one["bytes"]["total"])
+    assert one["wouldFit"]
+
+
+def test_without_cards_the_plan_says_what_to_write(stack: Callable[..., Request]) -> None:
+    with pytest.raises(OpsError, match="hardware: "):
+        plan(stack(["qwen3:8b"], {"accelerator": "nvidia"}))
+
+
+def test_a_model_file_is_planned_by_its_header(
+    stack: Callable[..., Request], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = tmp_path / "small.gguf"
+    model.write_bytes(file(LLAMA, TENSORS) + bytes(20_000))
+    assert plan(stack(["qwen3:8b"], ENGINE, gguf=str(model))) == 0
+    assert "small.gguf: within 3%; source: GGUF header" in capsys.readouterr().out
+    model.write_bytes(file(LLAMA, TENSORS))
+    with pytest.raises(GgufError, match="not complete"):
+        plan(stack(["qwen3:8b"], ENGINE, gguf=str(model)))
+    with pytest.raises(OpsError, match="no such file"):
+        reader(str(tmp_path / "absent.gguf"))
+
+
+def test_an_architecture_that_was_never_checked_has_a_wider_band(
+    stack: Callable[..., Request], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = tmp_path / "new.gguf"
+    strange = {key.replace("llama", "martian"): value for key, value in LLAMA.items()}
+    model.write_bytes(file(strange | {"general.architecture": "martian"}, TENSORS) + bytes(20_000))
+    assert plan(stack(["qwen3:8b"], ENGINE, gguf=str(model))) == 0
+    assert "within 20%" in capsys.readouterr().out
+
+
+class Ranges(BaseHTTPRequestHandler):
+    """Serves one file, by ranges or (under /whole) without."""
+
+    content = file(LLAMA, TENSORS) + bytes(20_000)
+
+    def do_GET(self) -> None:
+        first, last = (int(part) for part in self.headers["Range"].removeprefix("bytes=").split("-"))
+        if self.path == "/whole":
+            self.send_response(200)
+            self.end_headers()
+            return
+        part = self.content[first : last + 1]
+        self.send_response(206 if part else 416)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(self.content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Ranges) as served:
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+        thread.join()
+
+
+def test_a_file_is_read_by_ranges_over_http(
+    server: str, stack: Callable[..., Request], capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, size = reader(f"{server}/model.gguf")
+    assert (read(0, 4), size) == (b"GGUF", len(Ranges.content))
+    assert plan(stack(["qwen3:8b"], ENGINE, gguf=f"{server}/model.gguf")) == 0
+    assert "model.gguf: within 3%" in capsys.readouterr().out
+
+
+def test_a_server_without_ranges_or_that_is_not_there_is_told_in_words(server: str) -> None:
+    with pytest.raises(OpsError, match="answers 200 where a part"):
+        reader(f"{server}/whole")
+    with pytest.raises(OpsError, match="ConnectionError"):
+        reader("http://127.0.0.1:9/model.gguf")
