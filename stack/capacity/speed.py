@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from stack.capacity.devices import Device
 from stack.capacity.facts import rows
 from stack.capacity.least_squares import nonnegative
 from stack.capacity.memory import CACHE_TYPES
@@ -157,6 +158,13 @@ def kind(device: str) -> str:
         if re.match(pattern, device):
             return name
     raise SpeedError(f"{device!r}: no measurements of such a card; `make calibrate` would bring some")
+
+
+def card(device: Device, cards: int = 1) -> Card:
+    """A card of devices.csv. Raises SpeedError for one without a bandwidth or of a kind that nobody measured."""
+    if device.bandwidth is None:
+        raise SpeedError(f"{device.id}: its bandwidth is not known, and speed follows from it; give it in GB/s")
+    return Card(kind=kind(device.id), bandwidth=device.bandwidth, tflops=device.tflops, cards=cards)
 
 
 def work(shape: Shape, cache_type: str = "f16") -> Work:
