@@ -192,21 +192,11 @@ def _batch(host: Host, shape: Shape, run: Run) -> int:
 
 
 def _together(host: Host, placed: Sequence[Placed]) -> Verdict:
-    """Largest first, each on the card with the most room, else over what is left of all."""
-    if any(one.verdict is Verdict.NO for one in placed):
+    """Whether all of them are there at once: what no card has room for alone is shared out over what is left."""
+    total = sum(one.need.total for one in placed)
+    if total > host.budget or any(one.verdict is Verdict.NO for one in placed):
         return Verdict.NO
-    free = list(host.memory)
-    for one in placed:
-        best = max(range(len(free)), key=lambda card: free[card])
-        if one.cards == 1 and free[best] >= one.need.total:
-            free[best] -= one.need.total
-        elif sum(free) >= one.need.total:
-            share = one.need.total / sum(free)
-            free = [round(left * (1 - share)) for left in free]
-        else:
-            return Verdict.NO
-    used = host.budget - sum(free)
-    tight = used > COMFORT * host.budget or any(one.verdict is Verdict.TIGHT for one in placed)
+    tight = total > COMFORT * host.budget or any(one.verdict is Verdict.TIGHT for one in placed)
     return Verdict.TIGHT if tight else Verdict.FITS
 
 

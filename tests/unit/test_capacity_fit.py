@@ -145,6 +145,18 @@ def test_models_that_do_not_fit_together_are_told_from_ones_that_do_not_fit() ->
     assert both(2).sum > 24 * GIB > both(1).sum
 
 
+def test_together_the_last_hundredths_are_tight_too() -> None:
+    pair = [replace(known("qwen3:8b"), band=0.0), replace(known("llama3.1:8b"), band=0.0)]
+
+    def verdict(memory: int) -> Verdict:
+        return fit(Host(name="cpu", memory=(memory,), cpu=True), pair, SETTINGS, loaded=2).together
+
+    total = fit(Host(name="cpu", memory=(64 * GIB,), cpu=True), pair, SETTINGS, loaded=2).sum
+    assert verdict(round(total / COMFORT) + 1) is Verdict.FITS
+    assert verdict(total) is Verdict.TIGHT
+    assert verdict(total - 1) is Verdict.NO
+
+
 def test_ollama_answers_one_at_a_time_with_hybrids_and_embeddings() -> None:
     hybrid = placed("qwen3.6:27b")
     assert (hybrid.run.slots, len(hybrid.notes)) == (1, 1)

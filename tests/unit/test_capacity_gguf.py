@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack.capacity import gguf
 from stack.capacity.gguf import BLOCK, KEPT_ITEMS, MAGIC, GgufError, Header, Read, read_header
 from stack.capacity.shape import Cache, ShapeError, from_header, from_show
 
@@ -109,6 +110,12 @@ def test_a_header_longer_than_one_block_is_read_in_blocks() -> None:
 def test_what_cannot_be_true_is_refused_in_a_sentence(data: bytes, words: str) -> None:
     with pytest.raises(GgufError, match=words):
         header(data)
+
+
+def test_a_header_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf, "MOST_HEADER", 1 << 20)
+    with pytest.raises(GgufError, match="its lengths cannot be true"):
+        header(file({f"key {number}": "x" * 10_000 for number in range(200)}))
 
 
 def test_a_file_that_ends_before_its_weights_is_refused() -> None:

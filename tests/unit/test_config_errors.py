@@ -256,6 +256,33 @@ def test_what_is_public_and_guarded_is_taken() -> None:
             "engine.instances",
             "3 gpus cannot be shared out evenly among 2 instances",
         ),
+        ({"engine.hardware": [{"memory": "24GiB"}]}, "engine.hardware", "which has no cards"),
+        (
+            {"engine.accelerator": "nvidia", "engine.gpus": ["0", "1"], "engine.hardware": [{"memory": "24GiB"}]},
+            "engine.hardware",
+            "1 cards, and gpus has 2",
+        ),
+        (
+            {
+                "engine.accelerator": "nvidia",
+                "engine.gpus": ["0", "1"],
+                "engine.instances": 2,
+                "engine.hardware": [{"memory": "24GiB"}] * 3,
+            },
+            "engine.hardware",
+            "3 cards, and gpus has 2",
+        ),
+        ({"engine.accelerator": "nvidia", "engine.hardware": [{}]}, "engine.hardware[0].device", "needs its id"),
+        (
+            {"engine.accelerator": "nvidia", "engine.hardware": [{"device": "rtx4090"}]},
+            "engine.hardware[0].device",
+            "nearest: nvidia-rtx-4090",
+        ),
+        (
+            {"engine.accelerator": "nvidia", "engine.hardware": [{"memory": "8GiB", "reserve": "8GiB"}]},
+            "engine.hardware[0].reserve",
+            "smaller than the card's memory, 8192MiB",
+        ),
         ({"models.1.engine": "box"}, "models[1].engine", "not among the upstreams"),
         (
             {"models.1.digest": "sha256:" + "0" * 64, "models.1.engine": "box", "upstreams": [BOX]},
