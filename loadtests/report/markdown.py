@@ -1,0 +1,49 @@
+"""The summary for a pull request."""
+
+from __future__ import annotations
+
+from loadtests.report import words
+from loadtests.report.svg import number, seconds
+from loadtests.results import Result
+
+_SIGNS = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
+
+
+def render(result: Result) -> str:
+    """Markdown: the sentence, the gates that are not passed, the figures."""
+    rows = [f"## {_SIGNS[result.verdict]}: {_cell(result.title)}", "", f"**{_cell(words.headline(result))}**", ""]
+    if not result.complete:
+        rows += [f"The run is not complete: {_cell(result.stopped)}.", ""]
+    passed = sum(gate.word == "PASS" for gate in result.gates)
+    rows += [f"Gates: {passed} of {len(result.gates)} passed."]
+    rows += [
+        f"- {gate.word} {_cell(gate.name)}: {_cell(gate.value)} (allowed: {_cell(gate.limit)})"
+        for gate in result.gates
+        if gate.word != "PASS"
+    ]
+    rows += ["", "| | p50 | p90 | p95 (95% interval) | p99 | n |", "|---|---|---|---|---|---|"]
+    for name, one in ((name, result.whole.metrics[name]) for name in words.NAMES if name in result.whole.metrics):
+        interval = "too few" if one.p95_low is None else f"{seconds(one.p95_low)} to {seconds(one.p95_high or 0)}"
+        rows.append(
+            f"| {words.NAMES[name]} | {seconds(one.p50)} | {seconds(one.p90)} | {seconds(one.p95)} ({interval}) | "
+            f"{seconds(one.p99)} | {one.n:,} |"
+        )
+    level = result.whole
+    rows += [
+        "",
+        f"{level.requests:,} requests in {seconds(result.seconds)}: {words.outcomes(level)}. "
+        f"{number(level.tokens_per_second)} tokens/s, {number(level.requests_per_second)} requests/s, of which "
+        f"{number(level.goodput)} kept every objective; {number(level.in_flight)} under way on average.",
+        "",
+        f"Latency counts from the intended start. Objectives: {words.objectives(result)}.",
+        "",
+    ]
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    """Words of a server or a person must not become markup."""
+    flat = " ".join(text.split())
+    for sign in "\\`*_[]<>|#":
+        flat = flat.replace(sign, "\\" + sign)
+    return flat.replace("@", "@\u200b")

@@ -1,0 +1,64 @@
+"""The findings of a run in sentences, shared by the page and the Markdown summary."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from loadtests.report.svg import number, seconds
+from loadtests.results import Level, Result
+
+NAMES: Final = {
+    "ttft": "time to first token",
+    "ttfo": "time to first visible output",
+    "tpot": "time per output token",
+    "e2e": "time to the whole answer",
+    "wire_ttft": "time to first token, from sending",
+}
+OUTCOMES: Final = {
+    "ok": "answered", "limit": "limit hit (429)", "truncated": "cut off", "error": "failed", "timeout": "timed out",
+    "cancelled": "stopped by us",
+}  # fmt: skip
+
+
+def objectives(result: Result) -> str:
+    """What answers must keep."""
+    limits = [(name, result.objectives[name]) for name in NAMES if name in result.objectives]
+    kept = [f"{NAMES[name]} at most {seconds(limit)}" for name, limit in limits]
+    return f"{' and '.join(kept) or 'no objective'} for {1 - result.allowed:.0%} of the requests"
+
+
+def headline(result: Result) -> str:
+    """The one sentence that comes first."""
+    if result.verdict == "none":
+        return f"Nothing can be concluded from this run: {result.reason}."
+    found = result.answer
+    if found is not None and found.ending == "found" and found.value is not None:
+        people = f"{whole(found.value)} people at once" if found.unit == "users" else f"{found.value:.3g} requests/s"
+        low, high = (number(one or 0.0) for one in (found.low, found.high))
+        if found.unit == "users":
+            low, high = whole(found.low or 0.0), whole(found.high or 0.0)
+        return (
+            f"This serves {people} ({found.confidence:.0%} interval {low} to {high}) with "
+            f"{objectives(result)}; what is missed first is {NAMES.get(found.binds, found.binds)}."
+        )
+    if found is not None:
+        return f"No highest load can be named: {found.why}."
+    if result.verdict == "pass":
+        return f"The objectives held at this load: {result.reason}."
+    return f"The objectives did not hold at this load: {result.reason}."
+
+
+def whole(value: float) -> str:
+    """People are not cut in pieces: the number that is surely below."""
+    return f"{int(value):,}"
+
+
+def outcomes(level: Level) -> str:
+    """How many requests ended how."""
+    return (
+        ", ".join(f"{count:,} {OUTCOMES[name]}" for name, count in sorted(level.outcomes.items(), key=_most)) or "none"
+    )
+
+
+def _most(item: tuple[str, int]) -> tuple[bool, int]:
+    return item[0] != "ok", -item[1]

@@ -1,0 +1,168 @@
+"""The report: the sentence first, gates on top, nothing from outside becomes markup, nothing is loaded."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from loadtests import gates, results, search, slo
+from loadtests.gates import Client, Server
+from loadtests.records import Record
+from loadtests.report import markdown, page, svg, words
+from loadtests.results import Environment, Result, Series
+from loadtests.stats import Interval, Verdict
+from tests.support.records import failed, record, run
+
+PEOPLE = slo.preset("people")
+NASTY = "<script>alert('x')</script>|`@all"
+
+
+def build(records: list[Record], client: Client | None = None, **changes: Any) -> Result:
+    quiet = Client(lag=0.001, cpu=0.2, dropped=0, clock=0.0)
+    checks = gates.check(records, PEOPLE, client=client or quiet, server=Server(cache_share=0.0, warm=True))
+    given = {"title": "chat", "started": "2026-01-02T03:04:05Z", "checks": checks, **changes}
+    place = Environment(
+        target="https://localhost:8443", hardware={"GPU": NASTY}, versions={}, configuration={}, seeds={"workload": 1}
+    )
+    return results.build(records, PEOPLE, place, **given)
+
+
+def answer(ending: search.Ending = search.Ending.FOUND, whole: bool = True) -> results.Answer:
+    probe = search.ProbeResult(30.0, 3, 400, {"ttft": 22}, Verdict.OPEN)
+    load = Interval(31.4, 27.2, 34.9) if ending is search.Ending.FOUND else None
+    found = search.Found(ending, load, "ttft is missed by 60% even at 1", (probe,), (probe,), "ttft")
+    return results.answer(found, search.Plan(start=1, lowest=1, highest=64, whole=whole))
+
+
+def full() -> Result:
+    levels = [results.level(f"{n} users", n, run(rate=n), PEOPLE) for n in (10, 20, 30)]
+    power = Series(name="GPU power", unit="W", points=[(0, 300), (5, 310)])
+    return build(run(), levels=levels, series=[power], found=answer())
+
+
+class Shape(HTMLParser):
+    """Tags that must close do, in order; and every address that a page could load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [f"{tag} {name}" for name, _ in attrs if name in {"src", "href", "srcset", "action", "data"}]
+        if tag in {"script", "link", "iframe", "img", "object", "embed"}:
+            self.loads.append(tag)
+        if tag not in {"meta", "line", "rect", "circle"} or self.get_starttag_text()[-2:] != "/>":  # type: ignore[index]
+            self.open.append(tag) if tag != "meta" else None
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+CASES = {
+    "full": full,
+    "stopped": lambda: build(run(60), stopped=NASTY, title=NASTY),
+    "nothing": lambda: build([]),
+    "only errors": lambda: build([failed(k * 50.0, error=NASTY) for k in range(80)]),
+    "one request": lambda: build([record()]),
+    "no gates": lambda: build(run(), checks=()),
+    "embeddings": lambda: build([record(k * 50.0, tokens=0) for k in range(80)]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_is_sound_and_loads_nothing(case: str) -> None:
+    made = CASES[case]()
+    text = page.render(made)
+    shape = Shape(text)
+    assert shape.loads == []
+    assert not re.search(r"url\(|@import|https?://(?!localhost)", text)
+    assert "default-src 'none'" in text
+    assert "<script" not in text
+    assert not re.search(r"\bnan\b|\binf\b|None", re.sub(r"<style>.*?</style>", "", text))
+    body = " ".join(shape.words)
+    assert words.headline(made) in body
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_summary_is_sound(case: str) -> None:
+    made = CASES[case]()
+    text = markdown.render(made)
+    assert text.startswith({"pass": "## PASS", "fail": "## FAIL", "none": "## NO VERDICT"}[made.verdict])
+    assert "<script" not in text.replace("\\<", "")
+    assert "@all" not in text
+    assert not re.search(r"\bnan\b|\binf\b|None", text)
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in tables} == {7}
+
+
+def test_verdict_and_gates_stand_above_the_figures() -> None:
+    text = page.render(full())
+    places = [text.index(one) for one in ('class="verdict', ">PASS<", 'class="gates"', 'class="cards"', "<svg")]
+    assert places == sorted(places)
+    for name in ("steady state", "Little&#x27;s law", "late sends", "loop lag p99", "client CPU", "tokens reconciled",
+                 "answer length", "cache honesty", "model warm", "errors"):  # fmt: skip
+        assert name in text
+
+
+def test_every_plot_of_a_full_run_is_there() -> None:
+    text = page.render(full())
+    for title in (
+        "Share of requests that missed, over load", "Time to first token, over load",
+        "Time per output token, over load", "Throughput over concurrency", "Goodput over load",
+        "Time to first token, over time", "Throughput, over time", "Time to first token of every request", "GPU power",
+    ):  # fmt: skip
+        assert f"<figcaption>{title}</figcaption><svg" in text
+    assert "not present: no Prometheus" in page.render(build(run()))
+
+
+def test_the_sentence_names_people_interval_and_what_binds() -> None:
+    assert words.headline(build(run(), found=answer())) == (
+        "This serves 31 people at once (95% interval 27 to 34) with time to first token at most 2 s and time per "
+        "output token at most 100 ms for 95% of the requests; what is missed first is time to first token."
+    )
+    assert "31.4 requests/s (95% interval 27.2 to 34.9)" in words.headline(build(run(), found=answer(whole=False)))
+
+
+def test_the_sentence_never_promises_what_was_not_found() -> None:
+    none = words.headline(build(run(), found=answer(search.Ending.NONE)))
+    assert none.startswith("No highest load can be named: ttft is missed")
+    busy = words.headline(build(run(), client=Client(cpu=0.9), found=answer()))
+    assert busy.startswith("Nothing can be concluded from this run: the client was the bottleneck")
+    assert "serves" not in words.headline(build([], found=answer()))
+    assert "did not hold" in words.headline(build(run(itl=200.0)))
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert svg.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert svg.ticks(0.013, 0.048) == [0.02, 0.03, 0.04]
+    assert svg.decades(0.15, 2.5) == [0.2, 0.5, 1, 2]
+    assert svg.decades(0.05, 0.12) == pytest.approx([0.06, 0.08, 0.1, 0.12])
+    assert svg.ticks(5, 5) == [5]
+
+
+def test_durations_are_said_as_people_say_them() -> None:
+    assert [svg.seconds(one) for one in (0, 0.0125, 0.25, 0.99999, 2, 61.2, 900)] == [
+        "0", "12.5 ms", "250 ms", "1 s", "2 s", "61.2 s", "15 min",
+    ]  # fmt: skip
+
+
+def test_points_lie_inside_the_plot() -> None:
+    line = svg.Line(name="a", points=[(0, 0.001), (5, 1e9), (9, -4)], colour=1, dots=True)
+    for logarithmic in (False, True):
+        text = svg.plot([line], title="t", x="x", y="y", logarithmic=logarithmic)
+        points = [(float(a), float(b)) for a, b in re.findall(r'cx="([-\d.]+)" cy="([-\d.]+)"', text)]
+        assert len(points) == 3
+        assert all(svg.LEFT <= a <= svg.WIDTH and svg.TOP <= b <= svg.HEIGHT - svg.BOTTOM for a, b in points)
