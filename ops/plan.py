@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
-from ops import paths, settings
+from ops import paths, settings, speeds
 from ops.errors import OpsError
 from ops.preflight import fit as fits
 from ops.request import Request
 from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Host, Placed, Verdict, fit, gib
-from stack.capacity.gguf import Read, read_header
-from stack.capacity.shape import FAMILIAR, from_header
-from stack.config.model import Platform
+from stack.capacity.gguf import GgufError, read_header
+from stack.capacity.shape import FAMILIAR, Shape, ShapeError, from_header
+from stack.config.model import OWN_ENGINE, Platform
 
-LIMIT: Final = 30  # seconds for each part of a file that is read over the network
 COLUMNS: Final = ("model", "slots x context", "weights", "cache", "state", "work", "overhead", "total", "of", "verdict")
 EXACT: Final = 0.03  # how far off a plan is at most whose model's header was read
 UNFAMILIAR: Final = 0.20  # the same, of an architecture that the rules were not checked for
-MOST: Final = 1 << 50  # the size of a file whose server does not tell it
 
 
 def plan(request: Request) -> int:
@@ -39,71 +36,43 @@ def plan(request: Request) -> int:
             f"{fits.EXAMPLE}; docs/configuration.md has the form"
         )
     found = _one(request.gguf, at, platform) if request.gguf else fits.planned(platform, at)
+    quick = {} if request.gguf else speeds.outlooks(request.stack, platform, found)
     unknown = [] if request.gguf else [name for name, known in fits.models(platform).items() if known is None]
     if request.json:
-        print(json.dumps(document(request.stack, found, unknown, platform), indent=2))
+        speed = {name: speeds.document(one) for name, one in quick.items()}
+        print(json.dumps(document(request.stack, found, unknown, platform) | {"speed": speed}, indent=2))
     else:
         print(text(request.stack, found, unknown, platform))
+        for name, one in quick.items():
+            print(speeds.text(name, one))
     return int(any(one.verdict is Verdict.NO for one in found.models))
 
 
-def reader(place: str) -> tuple[Read, int]:
-    """How a GGUF file is read, and its size: a local one, or by ranges over http. Raises OpsError in words."""
-    if place.startswith(("http://", "https://")):
-        return _ranges(place)
-    path = Path(place)
-    if not path.is_file():
-        raise OpsError(f"GGUF={place}: there is no such file\nfix: give a file's path or an https:// address")
-
-    def part(offset: int, length: int) -> bytes:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
-
-    return part, path.stat().st_size
-
-
-def _ranges(url: str) -> tuple[Read, int]:
-    import requests
-
-    whole = 0
-
-    def part(offset: int, length: int) -> bytes:
-        nonlocal whole
-        wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
-        try:
-            with requests.get(url, headers=wanted, timeout=LIMIT, stream=True) as answer:
-                if answer.status_code == 416:
-                    return b""
-                if answer.status_code != 206:
-                    raise OpsError(
-                        f"GGUF={url}: the server answers {answer.status_code} where a part of the file is asked for\n"
-                        "fix: give an address that serves ranges (206), or download the file"
-                    )
-                total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-                whole = int(total) if total.isdigit() else MOST
-                return _at_most(answer.iter_content(1 << 16), length)
-        except requests.RequestException as trouble:
-            raise OpsError(f"GGUF={url}: {type(trouble).__name__}: {trouble}") from None
-
-    part(0, 1)
-    return part, whole
-
-
-def _at_most(chunks: Any, length: int) -> bytes:
-    """Stops a server that sends more than was asked for."""
-    kept = b""
-    for chunk in chunks:
-        kept += chunk
-        if len(kept) >= length:
-            break
-    return kept[:length]
-
-
 def _one(place: str, at: Host, platform: Platform) -> Fit:
-    shape = from_header(place.rpartition("/")[2] or place, read_header(*reader(place)))
-    known = Known(shape=shape, band=EXACT if shape.architecture in FAMILIAR else UNFAMILIAR, guessed=False)
+    shape = from_header(place.rpartition("/")[2] or place, read_header(*model_file.reader(place)))
+    known = _known(shape)
     return fit(at, [known], fits.settings(platform), loaded=1)
+
+
+def _known(shape: Shape) -> Known:
+    return Known(shape=shape, band=EXACT if shape.architecture in FAMILIAR else UNFAMILIAR, guessed=False)
+
+
+def read(stack: str, names: Sequence[str], docker: DockerCli) -> dict[str, Known]:
+    """What the files of the running engine say of these models; those that it lacks or that cannot be read are absent.
+
+    Stand-ins of the package mirrors are no models of that name, so none of theirs are read.
+    """
+    found: dict[str, Known] = {}
+    if record.load(stack).source != "official":
+        return found
+    for name in names:
+        try:
+            if opened := model_file.of_engine(docker, f"{PROJECT}-{stack}-{OWN_ENGINE}", name):
+                found[name] = _known(from_header(name, read_header(*opened)))
+        except (DockerError, GgufError, ShapeError):
+            continue
+    return found
 
 
 def text(stack: str, found: Fit, unknown: Sequence[str], platform: Platform) -> str:
