@@ -50,6 +50,7 @@ def key(request: Request) -> int:
             )
         new = settings.api_key()
         if known:
+            refuse_third(pulumi, request)
             rotate(pulumi, request.name, request.overlap)
         settings.put(pulumi, settings.key_name(request.name), new, secret=True)
         settings.keep_copy(pulumi)
@@ -57,6 +58,24 @@ def key(request: Request) -> int:
     say(f"key of {request.name}, shown this once; `{up(pulumi)}` puts it into force{ends}")
     print(new)
     return 0
+
+
+def refuse_third(pulumi: Pulumi, request: Request) -> None:
+    """Two keys at a time are kept: a rotation within a rotation would end one that is in use. Raises OpsError."""
+    config = settings.read(pulumi.file).config
+    ends = settings.overlap_ends(config, request.name)
+    if (
+        settings.previous_name(request.name) in config
+        and ends
+        and ends > datetime.now(UTC)
+        and seconds(request.overlap)
+    ):
+        raise OpsError(
+            f"consumer {request.name} is being rotated: it has a new key, and the one before until "
+            f"{ends:%Y-%m-%d %H:%M} UTC; a third would end one of them\n"
+            f"fix: wait until then, or `{again(request, 'ROTATE=1 OVERLAP=0s')}` to end both with the next "
+            f"`{up(pulumi)}`"
+        )
 
 
 def rotate(pulumi: Pulumi, name: str, overlap: str) -> None:

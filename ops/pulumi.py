@@ -131,7 +131,7 @@ class Pulumi:
         return deployment
 
     def config_files(self, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The output that the drift check reads; it is sealed, since hashes of secrets' files are among it."""
+        """The output that the drift check reads; what people chose themselves has no hash in it."""
         found = outputs(deployment).get(CONFIG_FILES) or []
         if isinstance(found, dict):
             found = json.loads(self.call("stack", "output", CONFIG_FILES, "--json", "--show-secrets"))

@@ -33,6 +33,8 @@ class SecretFile:
     folder: str
     file: str
     content: Output[str]
+    chosen: bool = False
+    """A person chose it and may have chosen it badly: no hash of it is kept, so no drift of it is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,8 @@ class Service(ComponentResource):
         self.owner = self._own(self.volumes) if self.volumes else None
         waits: list[Resource] = [*needs, *(seed for _, seed in seeds), *([self.owner] if self.owner else [])]
         self.container = self._container([volume for volume, _ in seeds], waits)
-        # The hashes may be read: what is secret in these files is random, and a hash of it opens nothing.
+        # The hashes may be read: what is secret in these files is random, and a hash of it opens nothing. What a person
+        # chose is not among them.
         self.config_files = [
             Output.unsecret(
                 Output.all(
@@ -90,6 +93,7 @@ class Service(ComponentResource):
                 ).apply(_config_file_record)
             )
             for file, (_, seed) in zip(args.files, seeds, strict=True)
+            if isinstance(file, ConfigFile) or not file.chosen
         ]
         self.summary = {"name": name, "container": self.container.name, "image": args.image_name}
         self.register_outputs({"container": self.container.name})

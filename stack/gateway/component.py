@@ -108,6 +108,7 @@ class Gateway(ComponentResource):
                             folder=upstreams.key_folder(name),
                             file=places.ENGINE_KEY_FILE,
                             content=key,
+                            chosen=True,
                         )
                         for name, key in env.secrets.engine_keys.items()
                     ),

@@ -111,6 +111,20 @@ def test_a_rotation_keeps_the_old_key_until_the_overlap_ends(stack: Stack, capsy
     assert abs(ends - before - timedelta(hours=2)) < timedelta(seconds=10)
 
 
+def test_a_rotation_within_a_rotation_is_refused_unless_it_ends_both(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.key(ask(name="ann"))
+    keys.key(ask(name="ann", rotate=True))
+    before = {name: stack[name] for name in ("key-ann", "previous-key-ann", "overlap-ann")}
+    with pytest.raises(OpsError, match=r"is being rotated(.|\n)*OVERLAP=0s"):
+        keys.key(ask(name="ann", rotate=True))
+    assert {name: stack[name] for name in before} == before
+    printed(capsys)
+    keys.key(ask(name="ann", rotate=True, overlap="0s"))
+    assert (stack["key-ann"], stack["previous-key-ann"]) == (printed(capsys), None)
+
+
 def test_the_next_up_removes_a_key_whose_overlap_is_over(stack: Stack) -> None:
     stack.write({"key-ann": "sk-new", "previous-key-ann": "sk-old", "key-default": "sk-own"})
     settings.put(stack.as_pulumi, settings.overlap_name("ann"), "2020-01-01T00:00:00Z", secret=False)

@@ -108,7 +108,7 @@ func (e *Edge) refusal(r *http.Request) *apiError {
 		return errorForStatus(http.StatusMisdirectedRequest)
 	case headerSize(r) > maxHeader:
 		return errorForStatus(http.StatusRequestHeaderFieldsTooLarge)
-	case keyInQuery(r.URL.RawQuery):
+	case keyInTarget(r.RequestURI):
 		return bad("key_in_query",
 			"A key is in the address, where logs keep it. Send it as \"Authorization: Bearer <key>\", and replace this one.")
 	case len(r.Header["Origin"]) > 1:

@@ -116,6 +116,11 @@ func TestKeysAreTakenOutOfPlacesWhereTheyDoNotBelong(t *testing.T) {
 			t.Errorf("%q: %d", query, w.Code)
 		}
 	}
+	for path, want := range map[string]int{"/v1/models/" + key: 400, "/v1/models/task-" + key[3:]: 200} {
+		if _, w := through(t, &Edge{}, asked(path, nil)); w.Code != want {
+			t.Errorf("%q: %d", path, w.Code)
+		}
+	}
 }
 
 func TestHeadersHaveABound(t *testing.T) {

@@ -14,8 +14,8 @@ var apiKey = regexp.MustCompile(`(^|[=,;:&?/"' ])sk-[A-Za-z0-9_-]{20}`)
 // cookie, a referrer, a header of some other product.
 func holdsKey(text string) bool { return strings.Contains(text, "sk-") && apiKey.MatchString(text) }
 
-// keyInQuery is holdsKey for a query, encoded or not.
-func keyInQuery(raw string) bool {
+// keyInTarget is holdsKey for a path and its query, encoded or not.
+func keyInTarget(raw string) bool {
 	if holdsKey(raw) {
 		return true
 	}
