@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from ops import paths, settings, speeds
+from ops import model_file, paths, record, settings, speeds
+from ops.docker import DockerCli, DockerError
 from ops.errors import OpsError
 from ops.preflight import fit as fits
+from ops.pulumi import PROJECT
 from ops.request import Request
 from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Host, Placed, Verdict, fit, gib
@@ -35,9 +37,12 @@ def plan(request: Request) -> int:
             f"{file.name} does not say which cards the engine has\nfix: write them under engine, for example "
             f"{fits.EXAMPLE}; docs/configuration.md has the form"
         )
-    found = _one(request.gguf, at, platform) if request.gguf else fits.planned(platform, at)
+    known = {} if request.gguf else fits.models(platform)
+    if known:
+        known |= read(request.stack, list(known), DockerCli())
+    found = _one(request.gguf, at, platform) if request.gguf else fits.planned(platform, at, known)
     quick = {} if request.gguf else speeds.outlooks(request.stack, platform, found)
-    unknown = [] if request.gguf else [name for name, known in fits.models(platform).items() if known is None]
+    unknown = [name for name, one in known.items() if one is None]
     if request.json:
         speed = {name: speeds.document(one) for name, one in quick.items()}
         print(json.dumps(document(request.stack, found, unknown, platform) | {"speed": speed}, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -47,10 +48,10 @@ def settings(platform: Platform) -> Settings:
     )
 
 
-def planned(platform: Platform, at: Host) -> Fit:
+def planned(platform: Platform, at: Host, known: Mapping[str, Known | None]) -> Fit:
     """All models that something is known of, at this host."""
-    known = [one for one in models(platform).values() if one]
-    return fit(at, known, settings(platform), loaded=platform.engine.max_loaded_models)
+    told = [one for one in known.values() if one]
+    return fit(at, told, settings(platform), loaded=platform.engine.max_loaded_models)
 
 
 def parts(one: Placed) -> str:
@@ -82,7 +83,8 @@ class ModelsFit:
         if (at := host(platform)) is None:
             what = "nobody looked whether the models fit: which cards the engine has is not told"
             return self._said(Level.NOTE, what, f"{key} has no hardware", f"for example {EXAMPLE}")
-        found = planned(platform, at)
+        known = models(platform)
+        found = planned(platform, at, known)
         if large := [one for one in found.models if one.verdict is Verdict.NO]:
             excused = engine.allow_oversize or all(one.guessed for one in large)
             reason = f" (allowed: {engine.allow_oversize})" if engine.allow_oversize else ""
@@ -101,7 +103,7 @@ class ModelsFit:
                 f"set it to {found.loaded - 1}, or shorten contextLength",
             )
         tight = [one for one in found.models if one.verdict is Verdict.TIGHT]
-        unknown = [name for name, known in models(platform).items() if known is None]
+        unknown = [name for name, one in known.items() if one is None]
         if not tight and not unknown:
             return None
         said = [f"{one.model} is tight: {_of(one, at)}" for one in tight]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ops import paths
+from ops import paths, record
+from ops.docker import DockerCli, Result, run_process
 from ops.errors import OpsError
-from ops.plan import plan, reader
+from ops.model_file import WEIGHTS, of_engine, reader
+from ops.plan import plan, read
 from ops.preflight.finding import Context, Finding, Level
 from ops.preflight.fit import ModelsFit, host
 from ops.preflight.host import Host
@@ -132,6 +135,7 @@ def test_instances_share_the_cards_out() -> None:
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Request]:
     """Writes a stack file; returns the request to plan it."""
     monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setenv("PRIVATE_LLM_STATE", str(tmp_path / "state"))
 
     def write(models: list[str], engine: dict[str, Any], **words: Any) -> Request:
         listed = [{"name": name, "aliases": ["default"] if not which else []} for which, name in enumerate(models)]
@@ -193,6 +197,47 @@ def test_an_architecture_that_was_never_checked_has_a_wider_band(
     model.write_bytes(file(strange | {"general.architecture": "martian"}, TENSORS) + bytes(20_000))
     assert plan(stack(["qwen3:8b"], ENGINE, gguf=str(model))) == 0
     assert "within 20%" in capsys.readouterr().out
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> DockerCli:
+    """A fake engine: `docker exec` runs the same commands here, on a models folder of this test."""
+    content, folder = file(LLAMA, TENSORS) + bytes(20_000), tmp_path / "models"
+    layer = {"mediaType": WEIGHTS, "digest": "sha256:" + "a" * 64, "size": len(content)}
+    manifest = folder / "manifests" / "registry.ollama.ai" / "library" / "small" / "1b"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"layers": [{"mediaType": "other"}, layer]}))
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / ("sha256-" + "a" * 64)).write_bytes(content)
+
+    def runner(command: Sequence[str], env: Mapping[str, str], limit: float, text: str | None) -> Result:
+        assert command[:3] == ["docker", "exec", "private-llm-dev-ollama"]
+        return run_process([word.replace("/models", str(folder)) for word in command[3:]], os.environ, limit, text)
+
+    return DockerCli({"DOCKER_HOST": "unix:///x"}, runner=runner)
+
+
+def test_the_file_of_the_running_engine_is_read(engine: DockerCli) -> None:
+    opened = of_engine(engine, "private-llm-dev-ollama", "small:1b")
+    assert opened is not None
+    part, size = opened
+    assert (part(0, 4), size) == (b"GGUF", len(file(LLAMA, TENSORS)) + 20_000)
+    assert part(size - 4, 100) == bytes(4)
+    assert of_engine(engine, "private-llm-dev-ollama", "absent:1b") is None
+
+
+def test_what_the_engine_has_is_better_known_than_what_a_name_says(
+    engine: DockerCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRIVATE_LLM_STATE", str(tmp_path / "state"))
+    record.remember("dev", source="mirror")
+    assert read("dev", ["small:1b"], engine) == {}, "a stand-in is no model of that name"
+    record.remember("dev", source="official")
+    found = read("dev", ["small:1b", "absent:1b"], engine)
+    assert list(found) == ["small:1b"]
+    assert (found["small:1b"].shape.layers, found["small:1b"].guessed) == (2, False)
+    (tmp_path / "models" / "blobs" / ("sha256-" + "a" * 64)).write_bytes(b"rubbish")
+    assert read("dev", ["small:1b"], engine) == {}
 
 
 class Ranges(BaseHTTPRequestHandler):
