@@ -444,7 +444,9 @@ def _fallbacks(models: Sequence[Model]) -> Iterator[str]:
         if model.fallback is None:
             continue
         here = f"models[{which}].fallback"
-        if model.fallback not in named:
+        if model.role is Role.EMBEDDING:
+            yield f"{here}: vectors of two models cannot be compared, so none can answer for another"
+        elif model.fallback not in named:
             others = sorted(name for name, other in named.items() if other is not model)
             yield f"{here}: not among the models; allowed: {', '.join(others)}"
         elif named[model.fallback].role is not model.role:

@@ -291,6 +291,7 @@ def test_what_is_public_and_guarded_is_taken() -> None:
         ),
         ({"models.0.fallback": "none"}, "models[0].fallback", "not among the models"),
         ({"models.0.fallback": "embedding"}, "models[0].fallback", "role embedding"),
+        ({"models.1.fallback": "default"}, "models[1].fallback", "vectors of two models"),
         ({"models.0.fallback": "default"}, "models[0].fallback", "in a circle (qwen3:0.6b -> qwen3:0.6b)"),
         (
             {"models.0.fallback": "b", "models.2.name": "b", "models.2.fallback": "default"},
