@@ -11,8 +11,9 @@ $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval un
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs plan preview down destroy env trust ca-renew password key keys basic client adopt \
-	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway bench-planner
+.PHONY: help up ask open status logs plan calibrate preview down destroy env trust ca-renew password key keys basic client adopt \
+	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway \
+	bench-client bench-planner
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -52,6 +53,8 @@ preview: ## what `up` would change
 	$(OPS) preview
 plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file or https://…: this model in place of the stack's]
 	$(OPS) plan
+calibrate: ## what this machine was measured to do, for the plan: RATES="model=answers:tokens/s,… …" [DEPTH=512]
+	$(OPS) calibrate
 doctor: ## check the host and get one streamed token
 	$(OPS) doctor
 down: ## stop the containers; `make up` starts them again
@@ -89,14 +92,17 @@ locks-python: ## resolve requirements/*.in again, with hashes
 	$(DEV)
 	@cd requirements && for name in runtime dev clients; do ../.venv/bin/uv pip compile --quiet --generate-hashes \
 		--no-emit-index-url --no-header --python-version 3.11 --universal $$name.in -o $$name.lock || exit 1; done
-	@# LiteLLM has no solution for every Python at once.
-	@cd requirements && ../.venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 litellm.in -o litellm.lock
+	@# These have no solution for every Python at once.
+	@cd requirements && for name in litellm guidellm aiperf; do ../.venv/bin/uv pip compile --quiet --generate-hashes \
+		--no-emit-index-url --no-header --python-version 3.11 $$name.in -o $$name.lock || exit 1; done
 bench-deploy: ## time the deployment, one JSON line last [COLD=1]
 	$(OPS) bench-deploy
 bench-gateway: ## what the gateway costs in front of an engine, one JSON line last [QUICK=1]
 	$(DEV)
 	@.venv/bin/python -m bench.gateway
+bench-client: ## our streaming client, guidellm and aiperf on an engine that knows the truth, JSON last [QUICK=1]
+	$(DEV)
+	@.venv/bin/python -m bench.streams
 bench-planner: ## how wrong the planner's speeds are on published measurements, one JSON line last
 	$(DEV)
 	@.venv/bin/python -m bench.planner

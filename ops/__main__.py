@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gateway-test": ("ops.look", "gateway_test"),
     "contract": ("ops.contract", "contract"),
     "plan": ("ops.plan", "plan"),
+    "calibrate": ("ops.calibration", "calibrate"),
     "bench-deploy": ("ops.bench", "bench"),
 }
 

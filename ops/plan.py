@@ -41,7 +41,7 @@ def plan(request: Request) -> int:
     if known:
         known |= read(request.stack, list(known), DockerCli())
     found = _one(request.gguf, at, platform) if request.gguf else fits.planned(platform, at, known)
-    quick = {} if request.gguf else speeds.outlooks(request.stack, platform, found)
+    quick = {} if request.gguf else speeds.outlooks(request.stack, platform, found, known)
     unknown = [name for name, one in known.items() if one is None]
     if request.json:
         speed = {name: speeds.document(one) for name, one in quick.items()}

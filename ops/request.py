@@ -40,6 +40,8 @@ class Request:
     slow: bool = False
     json: bool = False
     gguf: str = ""
+    rates: str = ""
+    depth: str = ""
 
 
 def parse(command: str, env: Mapping[str, str]) -> Request:
@@ -75,6 +77,8 @@ def parse(command: str, env: Mapping[str, str]) -> Request:
         slow=_yes("SLOW", env),
         json=_one_of("FORMAT", env.get("FORMAT", ""), {"": False, "text": False, "json": True}),
         gguf=env.get("GGUF", ""),
+        rates=env.get("RATES", ""),
+        depth=env.get("DEPTH", ""),
     )
 
 

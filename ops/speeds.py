@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ops import paths
 from ops.errors import OpsError
-from ops.preflight import fit as fits
 from stack.capacity import calibrate, speed
 from stack.capacity.devices import find
+from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Verdict
 from stack.capacity.outlook import Outlook, outlook
 from stack.capacity.speed import Speed, SpeedError
-from stack.config.model import Accelerator, Platform
+from stack.config.model import Accelerator, Platform, Role
 from stack.config.model import Card as Configured
 
 HOST = "engine"  # the one host that a calibration is of
@@ -26,27 +26,28 @@ def calibration(stack: str) -> Path:
     return paths.state() / f"calibration-{stack}.json"
 
 
-def outlooks(stack: str, platform: Platform, found: Fit) -> Mapping[str, Outlook]:
+def outlooks(stack: str, platform: Platform, found: Fit, models: Mapping[str, Known | None]) -> Mapping[str, Outlook]:
     """How quick each model that fits will be; nothing for a CPU, or for cards whose bandwidth nobody knows."""
     fitting = {one.model: one for one in found.models if one.verdict is not Verdict.NO}
-    shapes = {name: known.shape for name, known in fits.models(platform).items() if known and not known.embeds}
+    answering = {model.name for model in platform.models if model.role is not Role.EMBEDDING}
+    shapes = {name: replace(one.shape, name=name) for name, one in models.items() if one and name in answering}
     try:
         machine = calibrate.load(calibration(stack)).get(HOST)
-        card = _card(platform)
+        where = card(platform)
     except calibrate.CalibrationError as wrong:
         raise OpsError(str(wrong)) from None
     except SpeedError:
         return {}
     return {
         name: outlook(
-            shapes[name], card, slots=one.run.slots, context=one.run.context, cache=one.run.cache, machine=machine
+            shapes[name], where, slots=one.run.slots, context=one.run.context, cache=one.run.cache, machine=machine
         )
         for name, one in fitting.items()
         if name in shapes
     }
 
 
-def _card(platform: Platform) -> speed.Card:
+def card(platform: Platform) -> speed.Card:
     """The slowest of the cards that share a model. Raises SpeedError for none, or for an unknown bandwidth."""
     if platform.engine.accelerator is Accelerator.CPU:
         raise SpeedError("no measurements of CPUs")

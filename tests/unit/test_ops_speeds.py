@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from ops import speeds
+from ops import calibration, paths, speeds
 from ops.errors import OpsError
 from ops.preflight import fit as fits
+from ops.request import Request, parse
 from stack.capacity import calibrate, facts, speed
 from stack.capacity.calibrate import Run
 from stack.capacity.outlook import Outlook, outlook
@@ -40,7 +42,8 @@ def platform(name: str = "qwen3:8b", **engine: Any) -> Platform:
 def found(of: Platform) -> dict[str, Outlook]:
     at = fits.host(of)
     assert at is not None
-    return dict(speeds.outlooks("dev", of, fits.planned(of, at)))
+    known = fits.models(of)
+    return dict(speeds.outlooks("dev", of, fits.planned(of, at, known), known))
 
 
 def test_a_model_that_fits_has_a_sentence_with_bands() -> None:
@@ -84,7 +87,8 @@ def test_where_nothing_is_known_nothing_is_said(engine: dict[str, Any]) -> None:
     of = platform(**engine)
     at = fits.host(of)
     if at is not None:
-        assert speeds.outlooks("dev", of, fits.planned(of, at)) == {}
+        known = fits.models(of)
+        assert speeds.outlooks("dev", of, fits.planned(of, at, known), known) == {}
 
 
 def test_a_model_that_does_not_fit_has_no_speed() -> None:
@@ -118,3 +122,56 @@ def test_a_damaged_calibration_is_told_in_words() -> None:
     speeds.calibration("dev").write_text("{")
     with pytest.raises(OpsError, match="make calibrate"):
         found(platform())
+
+
+# --- make calibrate --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def request_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Request:
+    """A request with good figures, of a stack that is written down."""
+    content = GOOD | {
+        "models": [{"name": "qwen3:8b", "aliases": ["default"]}, {"name": "gemma3:4b"}],
+        "memory": {"enabled": False},
+        "engine": {"accelerator": "nvidia", "hardware": [CARD], "contextLength": 8192},
+    }
+    (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": {"private-llm:platform": content}}))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return parse("calibrate", {"RATES": "qwen3:8b=1:90,2:170,4:300 gemma3:4b=1:150", "DEPTH": "1024"})
+
+
+def test_what_was_measured_is_what_the_plan_says(request_: Request, capsys: pytest.CaptureFixture[str]) -> None:
+    assert calibration.calibrate(request_) == 0
+    assert "make plan STACK=dev" in capsys.readouterr().out
+    assert speeds.calibration("dev").stat().st_mode & 0o077 == 0
+    made = calibrate.load(speeds.calibration("dev"))[speeds.HOST]
+    known = facts.model("qwen3:8b")
+    assert known is not None
+    load = speed.work(known.shape)
+    assert made.decode("qwen3:8b", load, 1024).value == pytest.approx(90)
+    curve = made.batch("qwen3:8b", load)
+    assert curve is not None
+    assert curve.rate(4, 1024).value == pytest.approx(300, rel=0.05)
+    assert made.batch("gemma3:4b", load) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"RATES": ""}, "no measured rates"),
+        ({"RATES": "llama9:1b=1:90"}, "llama9:1b is not a model whose size is known"),
+        ({"RATES": "1:90"}, "is not a model"),
+        ({"RATES": "qwen3:8b=fast"}, "is not answers:tokens/s"),
+        ({"RATES": "qwen3:8b=0:90"}, "is not answers:tokens/s"),
+        ({"RATES": "qwen3:8b=1:nan"}, "cannot be"),
+        ({"RATES": "qwen3:8b=1:9000"}, "faster than this memory"),
+        ({"RATES": "qwen3:8b=4:90"}, "single answer"),
+        ({"RATES": "qwen3:8b=1:90", "DEPTH": "deep"}, "DEPTH=deep"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused_and_nothing_is_kept(
+    request_: Request, words: dict[str, str], said: str
+) -> None:
+    with pytest.raises(OpsError, match=said):
+        calibration.calibrate(parse("calibrate", words))
+    assert not speeds.calibration("dev").exists()
