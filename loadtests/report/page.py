@@ -50,7 +50,8 @@ th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line)
 th{color:var(--soft);font-weight:600;white-space:nowrap}td.n,th.n{text-align:right;white-space:nowrap}
 .word{font-weight:700;white-space:nowrap}.word.PASS{color:var(--good)}.word.FAIL{color:var(--bad)}
 .word.na{color:var(--none)}p.note,.none{color:var(--soft);font-size:14px}.why{color:var(--soft)}
-@media(max-width:620px){.verdict p{font-size:18px}.gates tr:first-child,.gates td.why{display:none}
+@media(max-width:620px){.verdict p{font-size:18px}text,text.name{font-size:17px}text.up{display:none}
+.gates tr:first-child,.gates td.why{display:none}
 .gates tr{display:grid;grid-template-columns:56px 1fr;border-bottom:1px solid var(--line);padding:6px 0}
 .gates td{border:0;padding:0}.gates td:nth-child(2){font-weight:600}.gates td:nth-child(n+3){grid-column:2}
 .gates td:nth-child(4){color:var(--soft)}.gates td:nth-child(4)::before{content:"allowed: "}}

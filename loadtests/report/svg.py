@@ -201,7 +201,7 @@ def _frame(horizontal: _Axis, vertical: _Axis, x: str, y: str, x_words: Words, y
     parts.append(f'<text class="name" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x)}</text>')
     center = (TOP + base) / 2
     turned = f'transform="rotate(-90 12 {center})"'
-    parts.append(f'<text class="name" x="12" y="{center}" text-anchor="middle" {turned}>{escape(y)}</text>')
+    parts.append(f'<text class="name up" x="12" y="{center}" text-anchor="middle" {turned}>{escape(y)}</text>')
     return parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from loadtests import gates, results, search, slo
 from loadtests.gates import Client, Server
 from loadtests.records import Record
-from loadtests.report import markdown, page, svg, words
+from loadtests.report import files, markdown, page, svg, words
 from loadtests.results import Environment, Result, Series
 from loadtests.stats import Interval, Verdict
 from tests.support.records import failed, record, run
@@ -166,3 +167,13 @@ def test_points_lie_inside_the_plot() -> None:
         points = [(float(a), float(b)) for a, b in re.findall(r'cx="([-\d.]+)" cy="([-\d.]+)"', text)]
         assert len(points) == 3
         assert all(svg.LEFT <= a <= svg.WIDTH and svg.TOP <= b <= svg.HEIGHT - svg.BOTTOM for a, b in points)
+
+
+def test_a_run_writes_four_files_and_the_same_again(tmp_path: Path) -> None:
+    records = run()
+    made = build(records)
+    written = results.write(tmp_path / "out", files.render(made, records))
+    assert [one.name for one in written] == ["result.json", "requests.csv", "summary.md", "report.html"]
+    first = [one.read_bytes() for one in written]
+    assert [one.read_bytes() for one in results.write(tmp_path / "out", files.render(made, records[::-1]))] == first
+    assert results.read(written[0]) == made

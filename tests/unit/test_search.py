@@ -149,6 +149,28 @@ def test_a_probe_that_cannot_be_believed_ends_the_search_without_a_verdict() -> 
     assert "the client was the bottleneck" in answer.why
 
 
+def test_a_probe_that_says_nothing_once_is_tried_again_with_another_seed() -> None:
+    seeds = list[int]()
+    good = coin(lambda load: min(1.0, (load / 20) ** 6 * 0.05))
+
+    def probe(load: float, seed: int, budget: Budget) -> ProbeResult:
+        seeds.append(seed)
+        if len(seeds) % 4 == 1:
+            return ProbeResult(load, seed, 0, {"ttft": 0}, invalid="the client sends late")
+        return good(load, seed, budget)
+
+    answer = search(rates(), probe)
+    assert answer.ending is Ending.FOUND, answer.why
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_an_early_pass_takes_half_the_budget() -> None:
+    budget = Budget(2000, Sequential(0.05, 2000))
+    assert budget.verdict({"ttft": 0}, 999) is Verdict.OPEN
+    assert budget.verdict({"ttft": 0}, 1000) is Verdict.PASS
+    assert budget.verdict({"ttft": 200}, 250) is Verdict.FAIL
+
+
 def test_no_request_completed_is_no_pass() -> None:
     answer = search(rates(), lambda load, seed, _: ProbeResult(load, seed, 0, {"ttft": 0}))
     assert answer.ending is Ending.INVALID
