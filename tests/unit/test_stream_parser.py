@@ -114,7 +114,9 @@ class TestEvents:
         assert at_once(b"\xef\xbb\xbf" + events(delta(content="x"))).text == "x"
 
     def test_data_over_several_lines(self) -> None:
-        assert at_once(b'data: {"choices":\ndata:[{"delta":{"content":"x"}}]}\n\n').text == "x"
+        for end in (b"\n", b"\r\n", b"\r"):
+            data = end.join((b'data: {"choices":', b'data:[{"delta":{"content":"x"}}]}', b"", b""))
+            assert at_once(data).text == parsed(*(bytes([b]) for b in data)).text == "x"
 
     def test_the_last_event_may_lack_its_blank_line(self) -> None:
         answer = at_once(events(delta(content="x"), done=False) + b"data: [DONE]")
@@ -264,6 +266,34 @@ def test_any_cut_gives_the_same_answer(values: list[Any], end: str, cuts: list[i
         visible_ns=None,  # type: ignore[arg-type]
     )
     assert list(late.pieces_ns) == sorted(late.pieces_ns)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    texts=st.lists(
+        st.one_of(WORDS, st.sampled_from(['"', "\\", '","x":"', "a", "b", 'content":"', "\u2028", "é"])), max_size=9
+    ),
+    native=st.booleans(),
+)
+def test_quick_ways_say_what_json_says(texts: list[str], native: bool) -> None:
+    if native:
+        answer = at_once(lines(*({"message": {"content": text}, "done": False} for text in texts)), Form.LINES)
+    else:
+        answer = at_once(events(*(delta(content=text) for text in texts)))
+    assert list(answer.pieces_chars) == [len(text) for text in texts if text]
+    assert (answer.text, answer.error) == ("".join(texts), "")
+
+
+def test_the_quick_way_sees_what_differs_beside_the_text() -> None:
+    other = delta(content="b") | {"usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    two = {"choices": [*delta(content="c")["choices"], {"index": 1, "delta": {"content": "d"}}]}
+    thought = {"choices": [*delta(content="f")["choices"], {"index": 1, "delta": {"reasoning": "g"}}]}
+    finished = delta(content="e")
+    finished["choices"][0]["finish_reason"] = "stop"
+    answer = at_once(events(delta(content="a"), delta(content="a"), other, two, two, {"error": "x"}, finished))
+    assert at_once(events(thought, thought, thought)).reasoning == "ggg"
+    assert (answer.text, list(answer.pieces_chars)) == ("aabcdcde", [1] * 8)
+    assert (answer.output_tokens, answer.error, answer.finish) == (2, "x", "stop")
 
 
 @settings(max_examples=150, deadline=None)
