@@ -13,7 +13,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stack.capacity.speed import Batch, Card, Constants, Point, Speed, SpeedError, Work, batch, fitted, seconds
+from stack.capacity.speed import (
+    Batch,
+    Card,
+    Constants,
+    Point,
+    Speed,
+    SpeedError,
+    Work,
+    batch,
+    batch_band,
+    fitted,
+    seconds,
+)
 
 VERSION: Final = 1
 AFTER: Final = (-0.15, 0.15)  # band for other models on a calibrated machine (docs/planner.md)
@@ -79,7 +91,9 @@ class Machine:
     def batch(self, model: str, load: Work) -> Batch | None:
         """The model's curve over answers at once, when several were measured."""
         curve = self.curves.get(model)
-        return None if curve is None else Batch(load=load, basis=self.constants(model).basis, **asdict(curve))
+        if curve is None:
+            return None
+        return Batch(load=load, band=batch_band(), basis=self.constants(model).basis, **asdict(curve))
 
 
 def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine:

@@ -300,6 +300,7 @@ def test_several_answers_at_once_make_a_curve() -> None:
     found = made.batch("one", DENSE)
     assert found is not None
     assert found.rate(16, 2000).value == pytest.approx(curve(DENSE, (16,))[0].rate, rel=1e-3)
+    assert found.band == speed.batch_band()
     assert made.batch("other", DENSE) is None
 
 
