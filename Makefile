@@ -13,7 +13,7 @@ DEV = @$(PYTHON) -m ops.venv dev
 
 .PHONY: help up ask open status logs plan calibrate preview down destroy env trust ca-renew password key keys basic client adopt \
 	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway \
-	bench-client bench-planner
+	bench-client bench-search bench-planner
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -103,6 +103,9 @@ bench-gateway: ## what the gateway costs in front of an engine, one JSON line la
 bench-client: ## our streaming client, guidellm and aiperf on an engine that knows the truth, JSON last [QUICK=1]
 	$(DEV)
 	@.venv/bin/python -m bench.streams
+bench-search: ## five real searches on an engine with a known knee, each to come within 5%, JSON last
+	$(DEV)
+	@.venv/bin/python -m bench.search
 bench-planner: ## how wrong the planner's speeds are on published measurements, one JSON line last
 	$(DEV)
 	@.venv/bin/python -m bench.planner
