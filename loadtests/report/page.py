@@ -32,7 +32,7 @@ h1{font-size:15px;font-weight:600;color:var(--soft);margin:0 0 12px}h2{font-size
 .cards b{display:block;font-size:21px;font-variant-numeric:tabular-nums}.cards span{color:var(--soft);font-size:13px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:16px}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;min-width:0}
-figcaption{font-weight:600;font-size:15px;margin-bottom:6px}svg{width:100%;height:auto;display:block}
+figcaption{font-weight:600;font-size:15px;margin-bottom:6px}svg{width:100%;height:auto;display:block;overflow:visible}
 text{font:12px system-ui,"Segoe UI","Liberation Sans",sans-serif;fill:var(--soft)}text.name{font-size:12.5px}
 .grid{stroke:var(--line)}.axis{stroke:var(--soft)}.line{fill:none;stroke-width:2;stroke-linejoin:round}
 .limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:6 4}.interval{fill:var(--bad);opacity:.13}

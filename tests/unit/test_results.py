@@ -19,6 +19,7 @@ from loadtests.records import Outcome, Record
 from loadtests.results import CannotRead, CannotWrite, Environment, Result
 from loadtests.stats import Interval, Verdict
 from tests.support.records import failed, record, run
+from tests.unit.test_purity import imported
 
 PEOPLE = slo.preset("people")
 ENVIRONMENT = Environment(
@@ -87,8 +88,9 @@ def test_timeline_and_heat_map_hold_every_request() -> None:
 
 
 def test_a_run_in_order_passes() -> None:
-    made = build(run())
+    made = build(run() + [failed(k * 900.0, Outcome.TIMEOUT) for k in range(15)])
     assert (made.verdict, made.complete) == ("pass", True), made.reason
+    assert "3.6% of 415 requests missed" in made.reason
 
 
 @pytest.mark.parametrize(
@@ -183,3 +185,8 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
 def test_the_records_own_arrays_are_read_as_they_are() -> None:
     one = record(pieces_ns=array("q"), pieces_chars=array("q"), first_ns=None, last_ns=None)
     assert build([one]).whole.metrics.keys() == {"ttfo", "e2e"}
+
+
+def test_what_reads_results_needs_neither_gevent_nor_locust() -> None:
+    pure = ("records", "metrics", "stats", "search", "slo", "gates", "results", "report.files")
+    assert imported(*(f"loadtests.{name}" for name in pure)) == ({}, [])
