@@ -87,8 +87,8 @@ class Limits(Strict):
     api: Rate = Rate(events=30, per="1m", burst=10)
     """API requests without a valid key. Also the rate of each consumer that names none of its own."""
     chat: Rate = Rate(events=10, per="1s", burst=20)
-    """Requests to the chat UI (what its pages read may be four times as much, static files are not counted), and
-    to public services of yours."""
+    """Requests to the chat UI (what its pages read may be four times as much, static files have a wide limit of their
+    own), and to public services of yours."""
     sign_in: Rate = Rate(events=10, per="1m", burst=5)
     """Attempts to sign in to the chat UI."""
     failures: Rate = Rate(events=10, per="10m", burst=0)

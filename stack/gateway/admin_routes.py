@@ -17,6 +17,9 @@ from stack.gateway.upstreams import DIAL
 GRAFANA: Final = "/grafana"
 PROMETHEUS: Final = "/prometheus"
 
+# A browser sends this machine's cookies to all its ports, the chat's too; Grafana has one of its own, Prometheus none.
+_KEPT_BACK: Final = ["Authorization", "Upgrade"]
+
 # Their pages run scripts that stand in the page itself; nothing comes from elsewhere, and nobody frames them.
 CSP: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -36,8 +39,8 @@ def render(settings: model.Gateway, api: Api, *, grafana: str | None, prometheus
         route(Match(header={"Origin": ["*"]}, negate=[Match(header={"Origin": list(sites)})]), foreign),
         route(Match(header={"Sec-Fetch-Site": ["cross-site"]}, negate=[Match(method=["GET", "HEAD"])]), foreign),
         route(Match(llm_path=["/"]), caddy.Static(status_code="302", headers={"Location": [f"{first}/"]})),
-        *(_pages(GRAFANA, grafana, auth, keep_path=True) if grafana else []),
-        *(_pages(PROMETHEUS, prometheus, auth, keep_path=False) if prometheus else []),
+        *(_pages(GRAFANA, grafana, auth, _KEPT_BACK, keep_path=True) if grafana else []),
+        *(_pages(PROMETHEUS, prometheus, auth, [*_KEPT_BACK, "Cookie"], keep_path=False) if prometheus else []),
         Route(handle=[not_found()]),
     ]
 
@@ -51,13 +54,13 @@ def shown(settings: model.Gateway, pages: Iterable[str]) -> dict[str, str]:
     return {name: f"{here}{paths[name]}" for name in pages}
 
 
-def _pages(path: str, upstream: str, auth: caddy.Auth, *, keep_path: bool) -> list[Route]:
+def _pages(path: str, upstream: str, auth: caddy.Auth, kept_back: list[str], *, keep_path: bool) -> list[Route]:
     strip = [] if keep_path else [caddy.Rewrite(strip_path_prefix=path)]
     proxy = caddy.ReverseProxy(
         upstreams=[caddy.Upstream(dial=upstream)],
         transport=caddy.Transport(dial_timeout=DIAL),
         headers=caddy.ProxyHeaders(
-            request=caddy.HeaderOps(delete=["Authorization"]), response=caddy.HeaderOps(delete=headers.OURS)
+            request=caddy.HeaderOps(delete=kept_back), response=caddy.HeaderOps(delete=headers.OURS)
         ),
     )
     return [

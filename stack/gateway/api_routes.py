@@ -26,6 +26,7 @@ _NATIVE_LISTS: Final = [f"/ollama/api/{name}" for name in ("tags", "ps", "versio
 _SHOW: Final = ["/ollama/api/show"]
 _LIST: Final = ["/v1/models", "/v1/models/*"]
 _EMBEDDINGS: Final = ["/v1/embeddings"]
+_POSTS: Final = [*_ANSWERS, *_EMBEDDINGS]
 
 # All that leads anywhere.
 DOORS: Final = (*_LIST, *_ANSWERS, *_EMBEDDINGS, *_NATIVE, *_NATIVE_LISTS, *_SHOW)
@@ -53,7 +54,7 @@ class Api:
             self._forward(_ANSWERS, "chat"),
             self._forward(_EMBEDDINGS, "embeddings"),
             route(Match(llm_path=_LIST), *not_allowed(_READ)),
-            route(Match(llm_path=[*_ANSWERS, *_EMBEDDINGS]), *not_allowed(["POST"])),
+            route(Match(llm_path=_POSTS), *not_allowed(["POST"])),
         ]
 
     def native(self) -> list[Route]:
@@ -100,12 +101,20 @@ class Api:
         known = [name for served in self.catalog for name in (served.id, *served.aliases)]
         pins = [
             Route(
-                match=[Match(llm_path=[f"/m/{name}/v1/*"])],
+                match=[
+                    Match(method=["POST"], llm_path=_pinned(name, _POSTS)),
+                    Match(method=_READ, llm_path=_pinned(name, _LIST)),
+                ],
                 handle=[caddy.Vars(llm_pinned=name), caddy.Rewrite(strip_path_prefix=f"/m/{name}")],
             )
             for name in known
         ]
-        return [*pins, route(Match(llm_path=["/m/*"]), self.auth(None), not_found())]
+        wrong_methods = [
+            route(Match(llm_path=[path for name in known for path in _pinned(name, paths)]), *not_allowed(methods))
+            for paths, methods in ((_POSTS, ["POST"]), (_LIST, _READ))
+        ]
+        rest: list[caddy.Handler] = [self.auth(None), caddy.Subroute(routes=wrong_methods), not_found()]
+        return [*pins, route(Match(llm_path=["/m/*"]), *rest)]
 
     def _forward(self, paths: list[str], scope: str, *before: caddy.Rewrite) -> Route:
         return route(
@@ -117,3 +126,7 @@ class Api:
             ),
             upstreams.proxy(self.elsewhere),
         )
+
+
+def _pinned(name: str, paths: list[str]) -> list[str]:
+    return [f"/m/{name}{path}" for path in paths]

@@ -36,28 +36,18 @@ _POLICY: Final = {
 }
 CSP: Final = "; ".join(f"{name} {sources}" for name, sources in _POLICY.items())
 
-# Where API clients put keys: the chat UI knows its own cookie and sign-in token only.
-KEY_HEADERS: Final = [
-    "X-Api-Key",
-    "Api-Key",
-    "*-Api-Key",
-    "*-Auth-Token",
-    "*-Access-Token",
-    "*-Security-Token",
-    "*-Subscription-Key",
-    "X-Authorization",
-    "X-Litellm-Key",
-    "Proxy-Authorization",
-]
-# Credentials that are not the chat's own, however they are spelt: Basic, and Bearer with a key of ours.
-BASIC: Final = r"(?i)^\s*basic(\s|$)"
-BASIC_OR_KEY: Final = r"(?i)^\s*basic(\s|$)|(^|[\s,;=])sk-"
+# Credentials that are not the chat's own: all but a lone Bearer token (pages that have none send the bare word), and
+# that too with a key of ours. Patterns have no "not" here, and one that says what is right would take a second
+# Authorization header along with a right one.
+_NOT_BEARER: Final = "|".join(f"{'bearer'[:at]}([^{letter}]|$)" for at, letter in enumerate("bearer"))
+FOREIGN: Final = rf"(?i)^({_NOT_BEARER}|bearer[^ ]|bearer .*[\s,;])"
+FOREIGN_OR_KEY: Final = rf"{FOREIGN}|(^|[\s,;=])sk-"
 
 
 def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Route]:
     """Routes of the chat UI; requests that match none of them fall through to 404.
 
-    A key of the gateway is refused here. `own_keys`: the chat UI has API keys itself, which look the same.
+    Credentials that are not the chat's own are refused here. `own_keys`: it has API keys itself, which look like ours.
     """
     refused = error(401, "wrong_credential", "API keys are for /v1. The chat has a sign-in of its own.")
     data = chat_table.data()
@@ -69,14 +59,14 @@ def render(settings: model.Gateway, upstream: str, *, own_keys: bool) -> list[Ro
         *chat_table.BLANK,
         *(path for paths in data.values() for path in paths),
     ]
-    foreign = {"Authorization": {"pattern": BASIC if own_keys else BASIC_OR_KEY}}
+    foreign = {"Authorization": {"pattern": FOREIGN if own_keys else FOREIGN_OR_KEY}}
     body = caddy.RequestBody(max_size=mebibytes(settings.max_upload) * 1024 * 1024)
     limit, reads = limits.pages(settings.limits), limits.reads(settings.limits)
     answer: tuple[caddy.Headers, caddy.ReverseProxy] = (headers.policy(CSP), _proxy(upstream))
     return [
         route(Match(llm_path=everything, header_regexp=foreign), refused),
         *_socket(settings, upstream, limit),
-        route(Match(method=READ, llm_path=static), *answer),
+        route(Match(method=READ, llm_path=static), limits.static(), *answer),
         route(Match(method=READ, llm_path=pages), limit, *answer),
         route(
             Match(method=["POST"], llm_path=list(chat_table.SIGN_IN)), limits.sign_in(settings.limits), body, *answer
@@ -139,7 +129,7 @@ def _proxy(upstream: str, *, upgrade: bool = False) -> caddy.ReverseProxy:
         upstreams=[caddy.Upstream(dial=upstream)],
         transport=caddy.Transport(dial_timeout="5s"),
         headers=caddy.ProxyHeaders(
-            request=caddy.HeaderOps(delete=KEY_HEADERS if upgrade else [*KEY_HEADERS, "Upgrade"]),
+            request=caddy.HeaderOps(delete=headers.KEY_HEADERS if upgrade else [*headers.KEY_HEADERS, "Upgrade"]),
             response=caddy.HeaderOps(delete=headers.OURS),
         ),
         stream_close_delay="30s" if upgrade else None,

@@ -28,6 +28,21 @@ OURS: Final = [
     "X-Xss-Protection",
 ]
 
+# Where API clients put keys beside Authorization: the API refuses them there, and nothing else behind the gateway is
+# shown one.
+KEY_HEADERS: Final = [
+    "X-Api-Key",
+    "Api-Key",
+    "*-Api-Key",
+    "*-Auth-Token",
+    "*-Access-Token",
+    "*-Security-Token",
+    "*-Subscription-Key",
+    "X-Authorization",
+    "X-Litellm-Key",
+    "Proxy-Authorization",
+]
+
 # Of OpenAI's libraries; a browser asks before it sends them.
 ALLOWED_HEADERS: Final = [
     "Authorization",

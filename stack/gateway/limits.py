@@ -43,6 +43,11 @@ def reads(settings: model.Limits) -> caddy.Limit:
     return caddy.Limit(zone="chat_reads", rate=rate(many))
 
 
+def static() -> caddy.Limit:
+    """For the chat UI's static files: a page that is new to a browser asks for some two hundred at once."""
+    return caddy.Limit(zone="static", rate=caddy.Rate(events=200, per="1s", burst=1000))
+
+
 def services(settings: model.Limits) -> caddy.Limit:
     """For services of one's own that are open without a key."""
     return caddy.Limit(zone="services", rate=rate(settings.chat))

@@ -24,7 +24,7 @@ BESIDE_CHAT: Final = f"{ALONE}; sandbox allow-downloads allow-forms allow-popups
 
 # The cookies of this origin are the chat's: a service neither sees nor sets them. An underscore or a dot is a dash to
 # some servers.
-_KEPT_BACK: Final = ["Authorization", "Cookie", "Upgrade", "X_*", "X.*"]
+_KEPT_BACK: Final = ["Authorization", *headers.KEY_HEADERS, "Cookie", "Upgrade", "X_*", "X.*"]
 _KEPT_FROM_CLIENTS: Final = ["Set-Cookie", *(name for name in headers.OURS if name != headers.CSP)]
 
 
@@ -35,7 +35,7 @@ def address(service: OwnService) -> str:
 
 def paths(service: OwnService) -> list[str]:
     """All that leads to it: a prefix matches neither itself nor itself with a / behind."""
-    return [service.path, f"{service.path}/", f"{service.path}/*"]
+    return _all_of(service.path)
 
 
 def metrics_path(service: OwnService) -> str:
@@ -86,10 +86,14 @@ def gone(services: Sequence[OwnService]) -> list[Route]:
     ]
 
 
+def _all_of(path: str) -> list[str]:
+    return [path, f"{path}/", f"{path}/*"]
+
+
 def _of(api: Api, service: OwnService, policy: str) -> list[Route]:
     body = mebibytes(api.settings.max_body) * 1024 * 1024
     return [
-        *([route(Match(llm_path=[f"{service.path}{service.metrics}"]), not_found())] if service.metrics else []),
+        *([route(Match(llm_path=_all_of(f"{service.path}{service.metrics}")), not_found())] if service.metrics else []),
         route(
             Match(method=METHODS, llm_path=paths(service)),
             limits.services(api.settings.limits) if service.public else api.auth("services"),

@@ -162,11 +162,21 @@ class TestTheKey:
         refused(answer, 403, "model_not_allowed")
         assert world.asked == []
 
+    def test_a_foreign_credential_beside_the_chats_own_stays_out_of_the_chat(self, world: World) -> None:
+        client = world.client()
+        for first, second in (("Bearer eyJ.x.y", "Token x"), ("Token x", "Bearer eyJ.x.y")):
+            lines = f"Authorization: {first}\nAuthorization: {second}"
+            head = f"GET /api/config HTTP/1.1\nHost: {client.host}\n{lines}\nConnection: close"
+            refused(client.raw(head), 401, "wrong_credential")
+        assert world.asked == []
+
     def test_keys_of_the_api_stay_out_of_the_chat(self, world: World) -> None:
         client = world.client()
         for path, method in (("/api/config", "GET"), ("/api/v1/chats/new", "POST"), ("/ws/socket.io/", "GET")):
             refused(client.ask(path, method), 401, "wrong_credential")
             refused(client.ask(path, method, key=None, headers=basic("default", client.key)), 401, "wrong_credential")
+            for other in ("Token eyJ.x.y", "Digest username=x", "Negotiate YTpi", "eyJ.x.y", client.key):
+                refused(client.ask(path, method, key=None, headers={"Authorization": other}), 401, "wrong_credential")
         assert world.asked == []
 
 

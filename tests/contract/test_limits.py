@@ -197,7 +197,7 @@ class TestAnAddress:
     def test_a_cold_page_load_is_never_too_much(self, world: World) -> None:
         """With the usual limits: as many files and questions at once as Open WebUI's start page takes."""
         client = world.client()
-        files = [f"/_app/immutable/chunks/{i}.js" for i in range(150)] + ["/static/favicon.png", "/manifest.json"]
+        files = [f"/_app/immutable/chunks/{i}.js" for i in range(217)] + ["/static/favicon.png", "/manifest.json"]
         data = [
             "/",
             "/api/config",

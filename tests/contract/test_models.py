@@ -95,6 +95,26 @@ class TestPinned:
         refused(answer, 403, "model_not_allowed")
         assert world.asked == []
 
+    def test_a_wrong_method_is_told_the_right_one(self, client: Client) -> None:
+        refused(client.ask("/m/default/v1/chat/completions"), 405, "method_not_allowed")
+        assert client.ask("/m/default/v1/models", "POST", json={}).headers["Allow"] == "GET, HEAD"
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+    @pytest.mark.parametrize(
+        "below", ["/v1/chat/completions", "/v1/embeddings", "/v1/models", "/v1/models/x", "/v1/zzz", "/v1", "", "/"]
+    )
+    def test_without_a_key_models_that_are_there_look_like_others(self, world: World, method: str, below: str) -> None:
+        there, not_there = (
+            world.client().ask(f"/m/{name}{below}", method, key=None) for name in ("default", "nothere")
+        )
+        assert (there.status_code, there.content) == (not_there.status_code, not_there.content)
+        assert there.status_code == 401
+        varying = {"date", "x-request-id"}
+        assert [{name.lower() for name in answer.headers} - varying for answer in (there, not_there)] == [
+            {name.lower() for name in there.headers} - varying
+        ] * 2
+        assert there.headers["WWW-Authenticate"] == not_there.headers["WWW-Authenticate"]
+
     @pytest.mark.parametrize(
         "path", ["/m/nobody/v1/models", "/m/default/v1", "/m/default", "/m/default/ollama/api/tags"]
     )

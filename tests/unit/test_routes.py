@@ -62,6 +62,7 @@ def kinds(route: dict[str, Any]) -> list[str]:
     return [handler["handler"] for handler in route["handle"]]
 
 
+A_COLD_PAGE: Final = 217  # requests that a browser with nothing stored makes for the chat's first page
 LISTENERS: Final = ["https", "redirect", "inner", "admin"]
 ALL: Final = Gateway(admin="local")
 
@@ -151,7 +152,7 @@ class TestOrder:
 
 class TestPins:
     def test_a_path_names_its_model(self) -> None:
-        (route,) = of("/m/default/v1/*")
+        (route, *_) = of("/m/default/v1/chat/completions")
         variables, rewrite = route["handle"]
         assert (variables["handler"], variables["llm_pinned"]) == ("vars", "default")
         assert rewrite["strip_path_prefix"] == "/m/default"
@@ -162,7 +163,7 @@ class TestPins:
             r for r in server("https")["routes"] if r.get("match", [{}])[0].get("llm_path", [""])[0][:3] == "/m/"
         ]
         assert len(pins) == 3
-        assert (last["match"][0]["llm_path"], kinds(last)) == (["/m/*"], ["llm_auth", "llm_error"])
+        assert (last["match"][0]["llm_path"], kinds(last)) == (["/m/*"], ["llm_auth", "subroute", "llm_error"])
 
 
 class TestHosts:
@@ -204,7 +205,7 @@ class TestHosts:
         }
 
     def test_without_names_of_their_own_chat_and_api_share_all(self) -> None:
-        assert not [r for r in server("https")["routes"] if "subroute" in kinds(r)]
+        assert not [r for r in server("https")["routes"] if "host" in r.get("match", [{}])[0]]
         assert chat_names(Gateway()) == api_names(Gateway()) == names(Gateway()) == ["localhost", "127.0.0.1"]
 
     def test_a_service_with_a_name_of_its_own_has_no_place_under_the_others(self) -> None:
@@ -351,7 +352,12 @@ class TestAdmin:
             auth = route["handle"][0]
             assert (auth["handler"], auth["scope"], auth["keep_cookies"]) == ("llm_auth", "admin", True)
             assert auth["addresses"]["zone"] == "admin"
-            assert route["handle"][-1]["headers"]["request"]["delete"] == ["Authorization"]
+            assert {"Authorization", "Upgrade"} <= set(route["handle"][-1]["headers"]["request"]["delete"])
+
+    def test_cookies_go_to_the_page_that_signs_in_by_them_alone(self) -> None:
+        grafana, prometheus = (r for r in server("admin", settings=ALL)["routes"] if "reverse_proxy" in kinds(r))
+        assert "Cookie" not in grafana["handle"][-1]["headers"]["request"]["delete"]
+        assert "Cookie" in prometheus["handle"][-1]["headers"]["request"]["delete"]
 
     def test_pages_of_other_sites_may_not_use_a_browsers_sign_in(self) -> None:
         foreign, cross = server("admin", settings=ALL)["routes"][1:3]
@@ -385,13 +391,14 @@ class TestLimits:
                 "rate": {"events": 4, "per": "600s", "burst": 0}, "ban": "120s", "longest_ban": "86400s",
             }  # fmt: skip
 
-    def test_the_chat_has_a_limit_but_for_its_static_files(self) -> None:
+    def test_everything_of_the_chat_has_a_limit(self) -> None:
         doors = [r for r in every_route(server("https")["routes"]) if "chat:8080" in json.dumps(r)]
         zones = {
             path: [h["zone"] for h in r["handle"] if h["handler"] == "llm_limit"]
             for r in reversed(doors) for m in r["match"] for path in m["llm_path"]
         }  # fmt: skip
-        assert {path for path, limits in zones.items() if not limits} == set(chat_table.STATIC)
+        assert {path for path, limits in zones.items() if limits == ["static"]} == set(chat_table.STATIC)
+        assert [path for path, limits in zones.items() if not limits] == []
         assert zones["/"] == zones["/api/chat/completions"] == zones["/ws/*"] == ["chat"]
         assert zones["/api/config"] == zones["/api/v1/users/{user_id}/groups"] == ["chat_reads"]
         assert {zones[path][0] for path in chat_table.SIGN_IN} == {"sign_in"}
@@ -400,6 +407,10 @@ class TestLimits:
         rates = {h["zone"]: h["rate"] for h in handlers(rendered()) if h["handler"] == "llm_limit"}
         assert rates["chat"] == {"events": 10, "per": "1s", "burst": 20}
         assert rates["chat_reads"] == {"events": 40, "per": "1s", "burst": 80}
+
+    def test_a_page_that_is_new_to_a_browser_never_meets_the_limit_of_static_files(self) -> None:
+        (rate,) = {json.dumps(h["rate"]) for h in handlers(rendered()) if h.get("zone") == "static"}
+        assert json.loads(rate)["burst"] >= 4 * A_COLD_PAGE
 
     def test_attempts_to_sign_in_are_counted_and_failures_banned(self) -> None:
         signing = [h for h in handlers(rendered()) if h.get("zone") == "sign_in"]

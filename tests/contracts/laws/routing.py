@@ -160,13 +160,12 @@ def engines_are_behind_a_key_and_the_meter(plan: Plan) -> Iterator[Finding]:
 
 
 def every_door_has_a_limit(plan: Plan) -> Iterator[Finding]:
-    """Behind every door an address is limited, or shows a key first; but for the chat's static files, and figures."""
+    """Behind every door an address is limited, or shows a key first; but for figures, inside."""
     for name, route in _doors(plan):
-        free = set(_paths(route)) <= set(chat_table.STATIC) or name == INNER
         limits = [
             h for h in _flat(route) if h["handler"] == "llm_limit" or (h["handler"] == "llm_auth" and h["addresses"])
         ]
-        yield finding(f"{name} {_paths(route)[:3]}", bool(limits) or free, "has no limit")
+        yield finding(f"{name} {_paths(route)[:3]}", bool(limits) or name == INNER, "has no limit")
         methods = all(match.get("method") for match in route["match"])
         yield finding(f"{name} {_paths(route)[:3]}", methods or name == "admin", "takes any method")
 
@@ -174,7 +173,6 @@ def every_door_has_a_limit(plan: Plan) -> Iterator[Finding]:
 def only_declared_paths_lead_somewhere(plan: Plan) -> Iterator[Finding]:
     """Only what the rooms declare leads to an upstream: model management, functions and pipelines never do."""
     own = plan.sample.platform.services
-    pinned = {f"/m/{n}/v1/*" for m in plan.sample.platform.models for n in (m.name, *m.aliases)}
     declared = {
         "https": {
             *api_routes.DOORS,
@@ -190,7 +188,7 @@ def only_declared_paths_lead_somewhere(plan: Plan) -> Iterator[Finding]:
         "redirect": set[str](),
     }
     for name, route in _doors(plan):
-        more = sorted(set(_paths(route)) - declared[name] - pinned)
+        more = sorted(set(_paths(route)) - declared[name])
         yield finding(f"{name} {_paths(route)[:3]}", not more, f"leads to {more}")
 
 
