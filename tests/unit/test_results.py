@@ -188,5 +188,5 @@ def test_the_records_own_arrays_are_read_as_they_are() -> None:
 
 
 def test_what_reads_results_needs_neither_gevent_nor_locust() -> None:
-    pure = ("records", "metrics", "stats", "search", "slo", "gates", "results", "report.files")
+    pure = ("records", "metrics", "stats", "search", "slo", "gates", "results", "machine", "report.files")
     assert imported(*(f"loadtests.{name}" for name in pure)) == ({}, [])
