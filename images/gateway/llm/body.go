@@ -49,11 +49,11 @@ func badBody(code, param, format string, args ...any) *apiError {
 
 // readDocument reads a request's body once: JSON only, at most maxBody bytes and
 // maxDepth levels, every name at most once. The memory it takes is counted in room.
-func readDocument(r *http.Request, maxBody int64, maxDepth int, room *room) (*document, *apiError) {
+func readDocument(w http.ResponseWriter, r *http.Request, maxBody int64, maxDepth int, room *room) (*document, *apiError) {
 	if refusal := checkMediaType(r.Header); refusal != nil {
 		return nil, refusal
 	}
-	raw, refusal := readBody(r, maxBody, room)
+	raw, refusal := readBody(w, r, maxBody, room)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -66,8 +66,14 @@ const (
 	firstBufferOpen = 4 << 10 // where no length is announced
 )
 
+// A body must be there as a whole after bodyGrace and a second for every bodyPace of
+// its bytes: what has come of it takes memory until then.
+const bodyPace = 64 << 10 // bytes a second
+
+var bodyGrace = 30 * time.Second
+
 // readBody reads a body of at most maxBody bytes.
-func readBody(r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
+func readBody(w http.ResponseWriter, r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
 	tooLarge := &apiError{Status: http.StatusRequestEntityTooLarge, Code: "request_too_large",
 		Message: fmt.Sprintf("The request body may have %d bytes at most.", maxBody)}
 	if r.ContentLength > maxBody {
@@ -78,9 +84,12 @@ func readBody(r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
 		most, size = r.ContentLength+1, firstBuffer
 	}
 	size = min(size, most)
-	if !room.grow(size) {
-		return nil, errNoRoom
+	if refusal := room.grow(size); refusal != nil {
+		return nil, refusal
 	}
+	// Caddy's own deadline moves on with every byte; it keeps to this one where this is sooner.
+	deadline := http.NewResponseController(w).SetReadDeadline
+	_ = deadline(time.Now().Add(bodyGrace + time.Duration(most)*time.Second/bodyPace))
 	buf := make([]byte, 0, size)
 	for {
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
@@ -89,6 +98,7 @@ func readBody(r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
 		case int64(len(buf)) > maxBody:
 			return nil, tooLarge
 		case errors.Is(err, io.EOF):
+			_ = deadline(time.Time{}) // or it would end the answer
 			return buf, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, errorForStatus(http.StatusRequestTimeout)
@@ -96,8 +106,9 @@ func readBody(r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
 			return nil, badBody("incomplete_body", "", "The request body could not be read to its end.")
 		}
 		if len(buf) == cap(buf) {
-			if size = min(2*size, most); !room.grow(size) {
-				return nil, errNoRoom
+			size = min(2*size, most)
+			if refusal := room.grow(size); refusal != nil {
+				return nil, refusal
 			}
 			buf = append(make([]byte, 0, size), buf...)
 		}
@@ -108,32 +119,47 @@ func readBody(r *http.Request, maxBody int64, room *room) ([]byte, *apiError) {
 var errNoRoom = &apiError{Status: http.StatusServiceUnavailable, Code: "gateway_busy", RetryAfter: time.Second,
 	Message: "The gateway holds as many requests as it has memory for. Try again shortly."}
 
+// errShareOfRoom: the bodies of one consumer take as much of it as they may.
+var errShareOfRoom = &apiError{Status: http.StatusTooManyRequests, Code: "gateway_share_exceeded", RetryAfter: time.Second,
+	Message: "The requests of this key take as much of the gateway's memory as one key may have. Wait for one to end."}
+
 // buffered is what the bodies of all running requests take, in bytes.
 var buffered atomic.Int64
 
 // room is one request's share of the memory for bodies.
 type room struct {
-	most int64 // for all requests together
-	held int64
+	most  int64         // for all requests together
+	share int64         // for those of one consumer
+	ours  *atomic.Int64 // what the consumer's requests take
+	held  int64
 }
 
 // grow makes the share as large as that, unless there is no memory left.
-func (r *room) grow(to int64) bool {
+func (r *room) grow(to int64) *apiError {
 	more := to - r.held
 	if more <= 0 {
-		return true
+		return nil
+	}
+	if r.ours.Add(more) > r.share {
+		r.ours.Add(-more)
+		return errShareOfRoom
 	}
 	if buffered.Add(more) > r.most {
 		buffered.Add(-more)
-		return false
+		r.ours.Add(-more)
+		return errNoRoom
 	}
 	r.held = to
-	return true
+	return nil
 }
 
 // leave gives the share back. It may be called again.
 func (r *room) leave() {
+	if r.held == 0 {
+		return
+	}
 	buffered.Add(-r.held)
+	r.ours.Add(-r.held)
 	r.held = 0
 }
 

@@ -44,7 +44,8 @@ type Handler struct {
 	// MaxBody bounds a request's body, in bytes. Default: 16777216 (16 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 	// MaxBuffered bounds the memory for the bodies of all requests together, over all
-	// handlers, in bytes; beyond it requests get 503. Default: 67108864 (64 MiB).
+	// handlers, in bytes; beyond it requests get 503. One consumer may have half of it,
+	// but always one largest body. Default: 67108864 (64 MiB).
 	MaxBuffered int64 `json:"max_buffered,omitempty"`
 	// MaxDepth bounds how deep its JSON may be nested. Default: 64.
 	MaxDepth int `json:"max_depth,omitempty"`
@@ -64,7 +65,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
 	h.MaxBody = cmp.Or(h.MaxBody, defaultMaxBody)
-	h.MaxBuffered = cmp.Or(h.MaxBuffered, max(defaultMaxBuffered, 2*h.MaxBody))
+	h.MaxBuffered = cmp.Or(h.MaxBuffered, max(defaultMaxBuffered, 2*(h.MaxBody+1)))
 	h.MaxDepth = cmp.Or(h.MaxDepth, defaultMaxDepth)
 	if h.MaxBody < 0 || h.MaxDepth < 0 {
 		return configError("llm", "max_body and max_depth must not be negative")
@@ -131,9 +132,10 @@ type call struct {
 
 // ServeHTTP refuses what must not reach an engine, and proxies and meters the rest.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	c := &call{ctx: r.Context(), op: operations[r.URL.Path], sess: sessionOf(r.Context()), room: room{most: h.MaxBuffered}}
+	c := &call{ctx: r.Context(), op: operations[r.URL.Path], sess: sessionOf(r.Context())}
 	defer c.room.leave()
-	refusal := h.prepare(c, r)
+	refusal := h.admit(c, r)
+	// Before the body is read: one that never comes to its end must not be had for nothing.
 	if refusal == nil && c.op.role == roleChat {
 		if most := c.sess.consumer.ConcurrentStreams; c.sess.usage.streams.take(most) {
 			defer c.sess.usage.streams.release()
@@ -141,6 +143,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			refusal = &apiError{Status: http.StatusTooManyRequests, Code: "concurrent_streams_exceeded", RetryAfter: time.Second,
 				Message: fmt.Sprintf("This key may have %d answers running at the same time. Wait for one to end.", most)}
 		}
+	}
+	if refusal == nil {
+		refusal = h.prepare(c, w, r)
 	}
 	if refusal == nil {
 		defer h.leave(c)
@@ -159,8 +164,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return h.forward(w, r, next, c)
 }
 
-// prepare reads the request and decides whether an engine may get it.
-func (h *Handler) prepare(c *call, r *http.Request) (refusal *apiError) {
+// admit decides whether a request is to be read at all.
+func (h *Handler) admit(c *call, r *http.Request) *apiError {
 	switch {
 	case c.sess == nil:
 		h.log.Error("llm is used without llm_auth before it: everything is refused")
@@ -170,17 +175,22 @@ func (h *Handler) prepare(c *call, r *http.Request) (refusal *apiError) {
 	case r.Method != http.MethodPost:
 		return errorForStatus(http.StatusMethodNotAllowed)
 	}
-	who := c.sess.consumer
-	if c.op.role != "" {
-		if refusal = c.sess.usage.tokens.check(time.Now(), who.TokensPerMinute, who.TokensPerDay); refusal != nil {
-			return refusal
-		}
+	if c.op.role == "" {
+		return nil
 	}
+	who := c.sess.consumer
+	return c.sess.usage.tokens.check(time.Now(), who.TokensPerMinute, who.TokensPerDay)
+}
+
+// prepare reads the request and decides whether an engine may get it.
+func (h *Handler) prepare(c *call, w http.ResponseWriter, r *http.Request) (refusal *apiError) {
+	who := c.sess.consumer
+	c.room = room{most: h.MaxBuffered, share: max(h.MaxBuffered/2, h.MaxBody+1), ours: &c.sess.usage.buffered}
 	maxBody := h.MaxBody
 	if who.MaxBody > 0 {
 		maxBody = min(maxBody, who.MaxBody)
 	}
-	if c.doc, refusal = readDocument(r, maxBody, h.MaxDepth, &c.room); refusal != nil {
+	if c.doc, refusal = readDocument(w, r, maxBody, h.MaxDepth, &c.room); refusal != nil {
 		return refusal
 	}
 	c.size = len(c.doc.raw)

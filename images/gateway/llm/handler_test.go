@@ -258,15 +258,15 @@ func TestBodiesOfAllRequestsTogetherAreBounded(t *testing.T) {
 			}
 		}
 		return routes
-	}, spec("heavy", nil))
+	}, spec("heavy", nil), spec("heavier", nil), spec("light", nil))
 	// Bodies that do not come to an end: each holds what has come of it.
 	var open []*io.PipeWriter
-	for range 2 {
+	for _, who := range []string{"heavy", "heavier"} {
 		body, w := io.Pipe()
 		open = append(open, w)
 		req, _ := http.NewRequest("POST", g.edge+"/v1/embeddings", body)
 		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Authorization", "Bearer "+keyOf("heavy"))
+		req.Header.Set("Authorization", "Bearer "+keyOf(who))
 		go func() {
 			if res, err := http.DefaultClient.Do(req); err == nil {
 				res.Body.Close()
@@ -278,7 +278,7 @@ func TestBodiesOfAllRequestsTogetherAreBounded(t *testing.T) {
 	}
 	eventually(t, 2*time.Second, "both bodies are held", func() bool { return buffered.Load() > most-8<<10 })
 	large := `{"model":"embed-one","input":"` + strings.Repeat("x", 100<<10) + `"}`
-	status, text, header := g.ask("POST", "/v1/embeddings", keyOf("heavy"), large)
+	status, text, header := g.ask("POST", "/v1/embeddings", keyOf("light"), large)
 	if code, _ := errorOf(t, text); status != 503 || code != "gateway_busy" || header.Get("Retry-After") != "1" {
 		t.Errorf("%d %s", status, text)
 	}

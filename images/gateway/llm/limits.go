@@ -2,6 +2,7 @@ package llm
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -69,6 +70,7 @@ type usage struct {
 	requests bucket
 	streams  slots
 	tokens   tokenBook
+	buffered atomic.Int64 // what the bodies of its requests take, in bytes
 }
 
 // modelUse is what all consumers together have used of one model.
