@@ -483,9 +483,13 @@ class LoopProbe:
     """
 
     EVERY: Final = 0.005
+    STALL: Final = 2_000_000
+    """From here on, nanoseconds, the loop stood still."""
 
     def __init__(self) -> None:
         self.lags = Lags()
+        self.stalled_ns = 0
+        """How long it stood still in all: one long halt is few late callbacks, but many late pieces."""
         self._last = 0
         self._timer = gevent.get_hub().loop.timer(self.EVERY, self.EVERY, ref=False)
 
@@ -500,7 +504,10 @@ class LoopProbe:
 
     def _tick(self) -> None:
         now = time.monotonic_ns()
-        self.lags.add(now - self._last - int(self.EVERY * SECOND))
+        lag = now - self._last - int(self.EVERY * SECOND)
+        self.lags.add(lag)
+        if lag > self.STALL:
+            self.stalled_ns += lag
         self._last = now
 
 

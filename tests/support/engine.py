@@ -44,6 +44,8 @@ class Seen:
     ended_at: int
     gone_at: int
     """When the client went away before the end of the answer."""
+    told: tuple[int, ...] = ()
+    """When each write with text was sent."""
     after: str = ""
     """The first bytes behind an upgrade."""
 
@@ -69,7 +71,12 @@ class Engine:
     def seen(self, since: int = 0) -> list[Seen]:
         """The requests that came, the oldest first; `since`: only those with a higher id."""
         answer = self._control("GET", f"/requests?since={since}")
-        return [Seen(**{**one, "headers": tuple((n, v) for n, v in one["headers"] or ())}) for one in answer]
+        return [
+            Seen(
+                **one | {"headers": tuple((n, v) for n, v in one["headers"] or ()), "told": tuple(one.get("told", ()))}
+            )
+            for one in answer
+        ]
 
     @property
     def last(self) -> Seen:

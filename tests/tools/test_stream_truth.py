@@ -36,7 +36,9 @@ def quiet(one: Engine, client: Client, streams: int) -> Truth:
         truth = measure(one, client, streams)
         if truth.quiet:
             return truth
-    pytest.skip(f"the machine is not quiet: the client's loop is {truth.loop_lag * 1000:.1f} ms late")
+    pytest.skip(
+        f"the machine is not quiet: the client's loop is {truth.loop_lag * 1000:.1f} ms late, {truth.stalled:.1%} still"
+    )
 
 
 def held(truth: Truth) -> None:

@@ -34,16 +34,17 @@ type Seen struct {
 	After string `json:"after,omitempty"`
 
 	// What the engine made of it. A head that it refused to read has Handled false.
-	Handled    bool   `json:"handled"`
-	BodyLength int64  `json:"body_length"`
-	BodySHA256 string `json:"body_sha256"`
-	Body       string `json:"body"`
-	Model      string `json:"model"`
-	Status     int    `json:"status"`
-	Tokens     int    `json:"tokens"` // tokens that were sent
-	FirstAt    int64  `json:"first_at"`
-	EndedAt    int64  `json:"ended_at"`
-	GoneAt     int64  `json:"gone_at"` // when the client went away before the end
+	Handled    bool    `json:"handled"`
+	BodyLength int64   `json:"body_length"`
+	BodySHA256 string  `json:"body_sha256"`
+	Body       string  `json:"body"`
+	Model      string  `json:"model"`
+	Status     int     `json:"status"`
+	Tokens     int     `json:"tokens"` // tokens that were sent
+	FirstAt    int64   `json:"first_at"`
+	Told       []int64 `json:"told,omitempty"` // when each write with text was sent
+	EndedAt    int64   `json:"ended_at"`
+	GoneAt     int64   `json:"gone_at"` // when the client went away before the end
 }
 
 // record keeps the newest requests.

@@ -68,10 +68,11 @@ func (t *teller) stream(usageAsked bool) {
 			}
 			out = t.v.part(out, k, parts[k], t.say(k))
 		}
+		at := stamp()
 		if !t.send(out, flush) {
 			return
 		}
-		t.sent()
+		t.sent(at)
 	}
 	if t.faulty(len(parts)) {
 		t.fail(flush)
@@ -106,14 +107,15 @@ func (t *teller) fail(flush func() error) {
 	}
 }
 
-// sent notes the tokens that are out.
-func (t *teller) sent() {
+// sent notes the tokens that are out, and when they went.
+func (t *teller) sent(at int64) {
 	token := t.token
 	t.record.change(func() {
 		t.seen.Tokens = token
 		if t.seen.FirstAt == 0 {
 			t.seen.FirstAt = stamp()
 		}
+		t.seen.Told = append(t.seen.Told, at)
 	})
 }
 
@@ -147,7 +149,7 @@ func (t *teller) whole() {
 	for k := range t.plan.parts {
 		t.say(k)
 	}
-	t.sent()
+	t.sent(stamp())
 	if t.s.Fault == "" {
 		t.json(http.StatusOK, t.v.whole(t.telling()), t.s.Headers...)
 		return
