@@ -123,6 +123,7 @@ type call struct {
 	at       *instance   // nil while the call has no place
 	tried    []*instance // of this model
 	moved    bool        // another instance was asked already
+	crashed  bool        // a connection broke before the answer, and somebody else was asked
 	attempts int
 
 	tap *tap

@@ -3,16 +3,17 @@ package llm
 import (
 	"bytes"
 	"errors"
-	"net"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 )
 
 // Why somebody else is asked, as a metric's label.
 const (
-	reasonUnreachable = "unreachable" // no connection, or it broke before the answer began
+	reasonUnreachable = "unreachable" // no connection was made
+	reasonBroken      = "broken"      // the connection broke before the answer began
 	reasonOverloaded  = "overloaded"  // 429 or 503, or no room in front of the engine
 	reasonFailed      = "failed"      // any other status from 500
 	reasonContext     = "context"     // the prompt is too long for the model
@@ -48,8 +49,10 @@ func (c *call) failure(err error) string {
 	switch {
 	case c.ctx.Err() != nil || c.tap.passed:
 		return ""
-	case err != nil && unreachable(err):
+	case unreachable(err):
 		return reasonUnreachable
+	case broke(err) && (!c.tap.held || reasonOf(c.tap.status) == ""):
+		return reasonBroken
 	case !c.tap.held:
 		return ""
 	case overflow(c.tap.kept):
@@ -71,15 +74,21 @@ func reasonOf(status int) string {
 	}
 }
 
-// unreachable tells a connection that failed from an engine that thought for too long:
-// another one would need as long.
+// unreachable tells that no connection was made: the engine has seen nothing.
 func unreachable(err error) bool {
 	var known caddyhttp.HandlerError
 	if !errors.As(err, &known) || known.StatusCode < http.StatusInternalServerError {
 		return false
 	}
-	var dial *net.OpError
-	return known.StatusCode == http.StatusBadGateway || errors.As(err, &dial) && dial.Op == "dial"
+	var dial reverseproxy.DialError
+	return errors.As(err, &dial)
+}
+
+// broke tells that a connection broke once it was made, and not that an engine thought
+// for too long: another one would need as long.
+func broke(err error) bool {
+	var known caddyhttp.HandlerError
+	return errors.As(err, &known) && known.StatusCode == http.StatusBadGateway
 }
 
 // holds tells whether an answer of that status may be nobody's, because there is
@@ -101,6 +110,17 @@ func (h *Handler) again(c *call, reason string) bool {
 			logInstance(c.at, errors.New("no connection"))
 		}
 		// Costs the engine nothing, so any number of times.
+	case reasonBroken:
+		// The request itself may have ended the engine: it must not end them all. Whether
+		// the instance is well the checks tell.
+		if c.crashed {
+			return false
+		}
+		c.crashed = true
+		if c.moved {
+			return h.fallBack(c, reason)
+		}
+		c.moved = true
 	case reasonContext:
 		return h.fallBack(c, reason)
 	default:

@@ -175,6 +175,34 @@ func TestAnInstanceThatIsGoneIsLeftAloneUntilItIsBack(t *testing.T) {
 	}
 }
 
+// A request that ends an engine must not end all of them.
+func TestARequestThatBreaksAnEngineGoesToOneOther(t *testing.T) {
+	g, one, two, other := twin(t, "poison", nil)
+	crash := func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+	one.answers(crash)
+	two.answers(crash)
+	for _, model := range []string{"big", "alone"} {
+		before := one.count() + two.count()
+		status, text, _ := g.ask("POST", chat, keyOf("poison"), `{"model":"`+model+`"}`)
+		if code, _ := errorOf(t, text); status != 502 || code != "engine_unreachable" || one.count()+two.count() != before+2 || other.count() != 0 {
+			t.Errorf("%s: %d %s; the instances saw %d requests, the fallback %d", model, status, text, one.count()+two.count()-before, other.count())
+		}
+	}
+	if n := g.counted("gateway_llm_retries_total", `reason="broken"`); n != 2 {
+		t.Errorf("%v retries are counted", n)
+	}
+	if n := g.metric("gateway_engine_healthy", `engine="twin"`); n != 2 {
+		t.Errorf("%v instances are healthy", n)
+	}
+	two.refuses(503, "{}") // whoever comes to this one first moves to the other one, and then falls back
+	for range 2 {
+		one.answers(crash)
+		if status, text, _ := g.ask("POST", chat, keyOf("poison"), `{"model":"big"}`); status != 200 {
+			t.Errorf("where another engine was only busy: %d %s", status, text)
+		}
+	}
+}
+
 func TestTheQueueIsBoundedInFrontOfTheEngine(t *testing.T) {
 	g, one, two, other := twin(t, "crowd", nil)
 	var open []io.Closer
