@@ -10,7 +10,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,16 +127,22 @@ def finished(records: Sequence[Record]) -> list[Record]:
     return [one for place, one in enumerate(ordered) if one.session == place]
 
 
-def find(knee: Knee, plan: Plan, warm_up: int = 100, progress: bool = False) -> Found:
-    """A real search on a fresh fake engine with this knee."""
+@contextmanager
+def server(knee: Knee, warm_up: int) -> Iterator[Prober]:
+    """A fresh fake engine with this knee, and what probes it."""
     scenario = {
         "slots": knee.slots, "queue": 100_000, "ttft_ms": 1000 * knee.first, "itl_ms": 1000 * knee.gap,
         "tokens": knee.tokens,
     }  # fmt: skip
     with engine(("small",), "-keep", "0", **scenario) as one, Client(f"http://{one.address}") as client:
         client.preconnect(2 * knee.slots)
-        prober = Prober(client, Objectives(ttft=knee.objective), warm_up)
-        return search.search(plan, prober, lambda line: print(line, file=sys.stderr) if progress else None)
+        yield Prober(client, Objectives(ttft=knee.objective), warm_up)
+
+
+def find(knee: Knee, plan: Plan, warm_up: int = 100) -> Found:
+    """A real search, with its progress on standard error."""
+    with server(knee, warm_up) as prober:
+        return search.search(plan, prober, lambda line: print(line, file=sys.stderr))
 
 
 def main() -> int:
@@ -155,7 +162,7 @@ def main() -> int:
             start=capacity / 4, highest=4 * capacity, lowest=0.1, requests=given.requests,
             final_requests=given.requests, seed=seed,
         )  # fmt: skip
-        found = find(knee, plan, progress=True)
+        found = find(knee, plan)
         value = None if found.load is None else found.load.value
         runs.append({
             "seed": seed, "ending": found.ending.value, "found": value, "why": found.why,

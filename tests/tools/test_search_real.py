@@ -1,28 +1,41 @@
-"""The search on real connections: a server whose knee is known. Five longer ones: `make bench-search`."""
+"""The probes of the search on real connections, on both sides of a known knee. Whole searches: `make bench-search`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from bench.search import Knee, find, finished
-from loadtests.search import Ending, Plan
+from bench.search import Knee, Prober, finished, server
+from loadtests.search import Budget
+from loadtests.stats import Sequential, Verdict
 from tests.support.records import record
 
+KNEE = Knee(slots=16, first=0.04, gap=0.02, tokens=4, objective=0.14)
+CAPACITY = KNEE.slots / KNEE.service
 
-def test_a_real_search_comes_near_the_known_knee() -> None:
-    knee = Knee(slots=32, first=0.04, gap=0.03, tokens=3, objective=0.14)
-    true = knee.true(n=400_000)
-    capacity = knee.slots / knee.service
-    plan = Plan(
-        start=0.6 * capacity, highest=2 * capacity, lowest=1, requests=400, final_requests=400, repeats=3,
-        tolerance=0.08,
-    )  # fmt: skip
-    found = find(knee, plan)
-    if found.ending is Ending.INVALID:
-        pytest.skip(f"the machine is not quiet: {found.why}")
-    assert found.load is not None, found.why
-    assert found.load.value == pytest.approx(true, rel=0.15), "a coarse search, on a machine that others use too"
-    assert found.load.low < capacity
+
+@pytest.fixture(scope="module")
+def prober() -> Iterator[Prober]:
+    with server(KNEE, warm_up=20) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("share", "verdict", "at_most"), [(0.6, Verdict.PASS, 300), (1.6, Verdict.FAIL, 299)])
+def test_a_probe_tells_on_which_side_of_the_knee_it_is(
+    prober: Prober, share: float, verdict: Verdict, at_most: int
+) -> None:
+    result = prober(share * CAPACITY, 1, Budget(300, Sequential(0.05, 300)))
+    if result.invalid:
+        pytest.skip(f"the machine is not quiet: {result.invalid}")
+    assert result.verdict is verdict
+    assert result.n <= at_most, "a failure is clear early"
+
+
+def test_simulation_and_arithmetic_agree_on_the_knee() -> None:
+    true = KNEE.true(n=400_000)
+    assert 0.5 * CAPACITY < true < CAPACITY
+    assert KNEE.missed(0.97 * true, 5, 400_000) < 0.05 < KNEE.missed(1.03 * true, 5, 400_000)
 
 
 def test_what_is_done_beyond_a_running_request_is_not_counted() -> None:
