@@ -6,13 +6,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stack.config.strict import Strict, words
 from stack.config.texts import ModelRef, Moment, Name
-from stack.config.units import Duration, Size
+from stack.config.units import Duration, Size, mebibytes, seconds
 
 CHAT_CONSUMER: Final = "chat"  # Open WebUI's own key: the chat is a consumer of the gateway like anyone
+
+# The gateway refuses a file with more as a whole, and nobody's key is known.
+MOST_SECONDS: Final = 7 * 24 * 3600
+MOST_MEBIBYTES: Final = 1024 * 1024
+
+
+def _answer_time(text: str) -> str:
+    if seconds(text) > MOST_SECONDS:
+        raise ValueError("an answer may take at most 7d; leave it out for no limit")
+    return text
+
+
+def _body(text: str) -> str:
+    if mebibytes(text) > MOST_MEBIBYTES:
+        raise ValueError("a body may have at most 1TiB; leave it out for gateway.maxBody")
+    return text
 
 
 class Scope(StrEnum):
@@ -64,9 +80,9 @@ class Consumer(Strict):
     """Tokens (prompt and answer) in any 24 hours before 429; unset is no limit."""
     max_output_tokens: Annotated[int, Field(ge=1, le=1_048_576)] | None = None
     """Longest answer in tokens: requests for more, or for no certain length, get this; unset is no limit."""
-    max_body: Size | None = None
-    """Largest request body; unset is `gateway.maxBody`."""
-    max_duration: Duration | None = None
-    """Longest time for one answer, which is then ended; unset is no limit."""
+    max_body: Annotated[Size, AfterValidator(_body)] | None = None
+    """Largest request body, at most `gateway.maxBody`; unset is that."""
+    max_duration: Annotated[Duration, AfterValidator(_answer_time)] | None = None
+    """Longest time for one answer (at most 7d), which is then ended; unset is no limit."""
     expires: Moment | None = None
     """When the key stops working, with its time zone, for example 2027-01-31T00:00:00Z."""

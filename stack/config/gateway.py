@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
 from stack.config.resources import Resources
 from stack.config.strict import Strict, refuse, twice, words
-from stack.config.texts import Address, Email, Hostname, HttpsUrl, Origin, Port
+from stack.config.texts import Address, Email, Hostname, HttpsUrl, Network, Origin, Port
 from stack.config.units import Duration, Size, mebibytes, seconds
 
 # Domains that are everybody's own (RFC 6762, 6761, 8375) or used like that.
 _OWN_NETWORKS: Final = (".home.arpa", ".internal", ".local", ".lan", ".home", ".test", ".example", ".invalid")
-
+# Addresses that nobody on the internet has, of providers and of tailnets (RFC 6598).
+_SHARED: Final = ip_network("100.64.0.0/10")
 
 MOST_A_MINUTE: Final = 100_000  # the most that a consumer may be given
 
@@ -127,6 +128,10 @@ class Gateway(Strict):
     """Names for the chat alone, for example chat.home.arpa; the chat then has no place under the other names."""
     api_hostnames: tuple[Hostname, ...] = Field(default=(), strict=False)
     """Names for the API alone, for example api.home.arpa; the API then has no place under the other names."""
+    trusted_proxies: tuple[Network, ...] = Field(default=(), strict=False)
+    """Addresses or networks of a proxy of yours in front, as the gateway sees them, whose last `X-Forwarded-For` entry
+    is taken for the client. Needed behind cloudflared, a reverse proxy or NAT: else all clients are one address, and
+    one wrong password too many bans everybody."""
     tls: Tls = Tls()
     cors: Cors = Cors()
     limits: Limits = Limits()
@@ -177,7 +182,7 @@ class Gateway(Strict):
         address = ip_address(self.address)
         problems = []
         if self.exposure is Exposure.PRIVATE:
-            if address.is_unspecified or not (address.is_loopback or address.is_private):
+            if address.is_unspecified or not (address.is_loopback or _private(address)):
                 problems.append(
                     "address: `private` publishes on this machine (127.0.0.1, ::1) or on an address of a private "
                     "network; set exposure: public for more"
@@ -202,6 +207,10 @@ class Gateway(Strict):
             for which, name in enumerate(names)
             if _nowhere(name) or (self.tls.directory is None and name.endswith(_OWN_NETWORKS))
         ]
+
+
+def _private(address: IPv4Address | IPv6Address) -> bool:
+    return address.is_private or address in _SHARED
 
 
 def _nowhere(name: str) -> bool:

@@ -395,6 +395,11 @@ class Platform(Strict):
             problems.append(f"consumers: the chat UI needs one named `{CHAT_CONSUMER}` (or set chat.enabled: false)")
         if self.uses_memory and not any(model.role is Role.EMBEDDING for model in self.models):
             problems.append("memory: documents need a model with role embedding; add one, or set memory.enabled: false")
+        problems += [
+            f"consumers[{which}].maxBody: it must not be larger than gateway.maxBody ({self.gateway.max_body})"
+            for which, consumer in enumerate(self.consumers)
+            if consumer.max_body and mebibytes(consumer.max_body) > mebibytes(self.gateway.max_body)
+        ]
         problems += [*_engines(self), *_fallbacks(self.models), *_services(self)]
         problems += exposure.problems(
             self.gateway, self.consumers, sign_up=self.chat.sign_up, observability=self.observability.enabled

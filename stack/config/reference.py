@@ -20,6 +20,7 @@ config:
       hostnames: [llm.home.arpa]
       chatHostnames: [chat.home.arpa]
       apiHostnames: [api.home.arpa]
+      trustedProxies: [172.16.0.0/12]
       tls:
         mode: acme
         email: admin@example.org

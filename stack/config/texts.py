@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -64,6 +64,16 @@ def _address(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         raise ValueError("not an IP address; write for example 127.0.0.1 or 192.168.1.10") from None
+
+
+def _network(text: str) -> str:
+    try:
+        network = ip_network(text)
+    except ValueError:
+        raise ValueError("not an IP address or network; write for example 192.168.1.10 or 172.16.0.0/12") from None
+    if network.prefixlen == 0:
+        raise ValueError("this network is every address, so anybody could say who they are; name the proxy's own")
+    return text
 
 
 def _url(text: str, pattern: str, problem: str) -> str:
@@ -158,6 +168,9 @@ Gpu = Annotated[
 ]
 Digest = Annotated[str, AfterValidator(_digest), form("sha256: and 64 hexadecimal digits", _DIGEST)]
 Address = Annotated[str, AfterValidator(_address), form("an IP address such as 127.0.0.1")]
+Network = Annotated[
+    str, AfterValidator(_network), form("an IP address or network such as 192.168.1.10 or 172.16.0.0/12")
+]
 HttpsUrl = Annotated[
     str, AfterValidator(_https_url), form("an address such as https://ca.home.arpa/directory", _HTTPS_URL)
 ]

@@ -11,13 +11,24 @@ import json
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from stack.config.access import CHAT_CONSUMER, Consumer, Credentials
+from stack.config.access import CHAT_CONSUMER, MOST_MEBIBYTES, MOST_SECONDS, Consumer, Credentials
 from stack.config.gateway import Rate
 from stack.config.units import mebibytes, seconds
 from stack.parts import ServedModel
 
 FORMAT = 1
 MOST = 100_000  # requests a minute that the file can say, and a configuration for one consumer
+# Least and most of each number; beyond them the gateway refuses the file as a whole.
+BOUNDS = {
+    "requests_per_minute": (1, MOST),
+    "burst": (0, MOST),
+    "concurrent_streams": (1, 100_000),
+    "tokens_per_minute": (1, 1_000_000_000_000),
+    "tokens_per_day": (1, 1_000_000_000_000),
+    "max_output_tokens": (1, 1_000_000_000_000),
+    "max_body": (1, MOST_MEBIBYTES * 1024 * 1024),
+    "max_duration": (1, MOST_SECONDS),
+}
 
 
 def render(

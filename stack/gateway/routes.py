@@ -86,12 +86,13 @@ def _https(settings: model.Gateway, api: Api, upstreams: Upstreams) -> caddy.Ser
     names = addresses.names(settings)
     cors = headers.cors(settings.cors.origins, PATHS)
     hosts = [authority(name, settings.https_port) for name in names]
+    edge = caddy.Edge(hosts=hosts, proto="https", trusted_proxies=list(settings.trusted_proxies) or None)
     pages = chat_routes.render(settings, upstreams.chat, own_keys=upstreams.chat_keys) if upstreams.chat else []
     blank = chat_routes.blank(settings) if upstreams.chat else []
     beside_chat = bool(upstreams.chat and {*addresses.api_names(settings)} & {*addresses.chat_names(settings)})
     own = service_routes.render(api, upstreams.services, beside_chat=beside_chat)
     routes = [
-        _front(caddy.Edge(hosts=hosts, proto="https"), public=settings.exposure is Exposure.PUBLIC),
+        _front(edge, public=settings.exposure is Exposure.PUBLIC),
         *cors,
         *api.health(),
         *_below(addresses.chat_names(settings), names, blank),

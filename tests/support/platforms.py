@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from stack.config.access import Credentials
 from stack.config.explain import parse_platform
 from stack.config.model import Platform
-from stack.gateway import routes, upstreams
+from stack.gateway import consumers, routes, upstreams
 from stack.parts import served
 from stack.shape import Endpoint
 from tests.support.samples import SAMPLES
@@ -30,6 +31,20 @@ _RATE: Final = st.fixed_dictionaries(
 )
 _PACE: Final = st.fixed_dictionaries({"events": st.integers(1, 100_000), "per": st.sampled_from(["10ms", "1s", "1m"])})
 _PORTS: Final = st.lists(st.integers(1, 65535), min_size=3, max_size=3, unique=True)
+# The ends of what a consumer may be given; maxBody within every gateway.maxBody above.
+_BOUNDS: Final = st.fixed_dictionaries(
+    {},
+    optional={
+        "scopes": st.just(["chat", "native", "show", "admin"]),
+        "burst": st.sampled_from([0, 100_000]),
+        "concurrentStreams": st.sampled_from([1, 100_000]),
+        "tokensPerMinute": st.sampled_from([1, 1_000_000_000]),
+        "tokensPerDay": st.sampled_from([1, 1_000_000_000_000]),
+        "maxOutputTokens": st.sampled_from([1, 1_048_576]),
+        "maxBody": st.just("1MiB"),
+        "maxDuration": st.sampled_from(["1ms", "1500ms", "7d", "168h"]),
+    },
+)
 
 
 @st.composite
@@ -57,6 +72,9 @@ def _gateway(draw: st.DrawFn, *, observed: bool) -> dict[str, Any]:
         "chatHostnames": hosts[cut[0] : cut[1]],
         "apiHostnames": hosts[cut[1] :],
         "tls": tls,
+        "trustedProxies": draw(
+            st.lists(st.sampled_from(["192.168.1.10", "172.16.0.0/12", "::1", "fd00::/8"]), max_size=2, unique=True)
+        ),
         "cors": {"origins": draw(st.lists(_HOST.map("https://{}".format), max_size=2, unique=True))},
         "limits": draw(
             st.fixed_dictionaries({}, optional={"api": _PACE, **dict.fromkeys(("chat", "signIn", "failures"), _RATE)})
@@ -104,8 +122,7 @@ def platforms(draw: st.DrawFn) -> Platform:
         "models": models,
         "upstreams": [box] if elsewhere else [],
         "consumers": [
-            {"name": name, "requestsPerMinute": draw(st.integers(1, 1000))}
-            | draw(st.fixed_dictionaries({}, optional={"scopes": st.just(["chat", "native", "show", "admin"])}))
+            {"name": name, "requestsPerMinute": draw(st.integers(1, 1000) | st.just(100_000))} | draw(_BOUNDS)
             for name in people
         ],
         "chat": {"enabled": chat},
@@ -125,6 +142,13 @@ class Rendered:
     def sample(self) -> Rendered:
         """Stands for the sample: the laws ask it for its platform."""
         return self
+
+    def consumers(self) -> str:
+        """The consumers file, in which everybody has a key."""
+        platform = self.platform
+        keys = {consumer.name: Credentials(key=f"key-of-{consumer.name}") for consumer in platform.consumers}
+        models = served(platform.models, PARTS)
+        return consumers.render(platform.consumers, keys, models, default=platform.gateway.limits.api)
 
     def file(self, seed: str) -> str:
         """The gateway's configuration."""

@@ -5,14 +5,17 @@ What clients meet is in tests/contract.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 import requests
 
-from stack.gateway import chat_routes, headers, places
+from stack.gateway import chat_routes, consumers, headers, places
 from tests.conftest import recorded
 from tests.contract.world import eventually
 from tests.support import tools
@@ -87,3 +90,29 @@ def test_the_health_check_of_the_container_tells_up_from_down(gateway: Running) 
         words = [word.replace(inner, f":{port}/") for word in check[2:]]
         done = subprocess.run([tools.caddy(), *words], capture_output=True, text=True, timeout=10, check=False)
         assert (done.returncode == 0) is up, done.stderr
+
+
+def written(gateway: Running, key: str, numbers: dict[str, int]) -> None:
+    """Puts a consumers file with one consumer in place."""
+    hashed = {"sha256": hashlib.sha256(key.encode()).hexdigest()}
+    one = {"name": "bounded", "keys": [hashed], "scopes": ["chat"], "models": ["*"], **numbers}
+    new = gateway.folder / "bounded.new"
+    new.write_text(json.dumps({"version": consumers.FORMAT, "consumers": [one]}))
+    new.replace(gateway.folder / places.CONSUMERS_FILE)
+
+
+@pytest.fixture
+def bounded(tmp_path: Path) -> Iterator[Running]:
+    with running(SAMPLE.platform, SAMPLE.parts, KEYS, tmp_path, engine="127.0.0.1:1", chat="127.0.0.1:1") as gateway:
+        yield gateway
+
+
+def test_it_takes_consumers_at_the_bounds_and_none_beyond(bounded: Running) -> None:
+    for end in (0, 1):
+        key = f"sk-bounded-{end}"
+        written(bounded, key, {name: ends[end] for name, ends in consumers.BOUNDS.items()})
+        eventually(lambda key=key: bounded.ask("/v1/models", key).status_code, lambda status: status == 200)  # type: ignore[misc]
+    for name, (least, most) in consumers.BOUNDS.items():
+        for beyond in (least - 1, most + 1):
+            written(bounded, "sk-beyond", {name: beyond})
+            eventually(lambda: bounded.log, lambda log, said=f"{name} is {beyond}": said in log)  # type: ignore[misc]

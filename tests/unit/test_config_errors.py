@@ -209,6 +209,22 @@ def test_what_is_public_and_guarded_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("gateway.address", "100.64.0.1"),
+        ("gateway.address", "100.127.255.254"),
+        ("gateway.trustedProxies", ["172.16.0.0/12", "192.168.1.10", "fd00::/8", "::1"]),
+        ("consumers.0.maxDuration", "7d"),
+        ("consumers.0.maxBody", "32MiB"),
+    ],
+)
+def test_what_is_just_allowed_is_taken(path: str, value: object) -> None:
+    platform = copy.deepcopy(GOOD)
+    put(platform, path, value)
+    parse_platform(platform, FILE)
+
+
+@pytest.mark.parametrize(
     ("changes", "key", "says"),
     [
         ({"gateway.httpPort": 8443}, "gateway.httpPort", "must differ"),
@@ -228,6 +244,14 @@ def test_what_is_public_and_guarded_is_taken() -> None:
         ({"gateway.limits": {"api": {"events": 1, "per": "61s"}}}, "gateway.limits.api", "at least 1 request a minute"),
         ({**PUBLIC, "chat.signUp": True}, "chat.signUp", "set signUp: false"),
         (PUBLIC, "consumers[0]", "an end or a limit of its own"),
+        ({"gateway.address": "100.128.0.1"}, "gateway.address", "exposure: public"),
+        ({"gateway.trustedProxies": ["0.0.0.0/0"]}, "gateway.trustedProxies[0]", "every address"),
+        ({"gateway.trustedProxies": ["::/0"]}, "gateway.trustedProxies[0]", "every address"),
+        ({"gateway.trustedProxies": ["10.0.0.1/8"]}, "gateway.trustedProxies[0]", "not an IP address or network"),
+        ({"gateway.trustedProxies": ["proxy.lan"]}, "gateway.trustedProxies[0]", "not an IP address or network"),
+        ({"consumers.0.maxDuration": "8d"}, "consumers[0].maxDuration", "at most 7d"),
+        ({"consumers.0.maxBody": "2TiB"}, "consumers[0].maxBody", "at most 1TiB"),
+        ({"consumers.0.maxBody": "33MiB"}, "consumers[0].maxBody", "larger than gateway.maxBody (32MiB)"),
         ({"gateway.chatHostnames": ["localhost"]}, "gateway.chatHostnames", "a name leads to one place"),
         ({"gateway.admin": "local", "gateway.adminPort": 8443}, "gateway.adminPort", "must differ"),
         ({"gateway.admin": "local", "observability.enabled": False}, "gateway.admin", "nothing to show"),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from stack.config.gateway import Cors, Exposure, Gateway, Limits, Rate, Tls, TlsMode
+from stack.config.gateway import AdminListener, Cors, Exposure, Gateway, Limits, Rate, Tls, TlsMode
 from stack.config.model import Model, Role
 from stack.gateway import caddy, chat_routes, chat_table, headers, routes
 from stack.gateway.addresses import api_names, chat_names, names, origin, origins
@@ -87,6 +87,12 @@ class TestOrder:
     def test_only_our_names_are_answered(self, listener: str, hosts: list[str] | None, proto: str) -> None:
         edge = server(listener, settings=ALL)["routes"][0]["handle"][-1]
         assert (edge.get("hosts"), edge["proto"]) == (hosts, proto)
+
+    def test_a_proxy_in_front_is_believed_at_the_public_listener_alone(self) -> None:
+        settings = Gateway(trusted_proxies=("172.16.0.0/12", "::1"), admin=AdminListener.LOCAL)
+        edges = {name: server(name, settings=settings)["routes"][0]["handle"][-1] for name in LISTENERS}
+        believed = {name: edge["trusted_proxies"] for name, edge in edges.items() if "trusted_proxies" in edge}
+        assert believed == {"https": ["172.16.0.0/12", "::1"]}
 
     @pytest.mark.parametrize("listener", LISTENERS)
     def test_every_route_ends_the_search_but_those_that_only_change_something(self, listener: str) -> None:

@@ -80,7 +80,7 @@ def _dials(handler: Tree) -> list[str]:
 
 
 def every_listener_starts_with_the_edge(plan: Plan) -> Iterator[Finding]:
-    """On every listener the edge comes first: nothing before it reads the request, and it knows our names."""
+    """On every listener the edge comes first: nothing before it reads the request; it knows our names and proxies."""
     for name, server in _servers(plan).items():
         first = server["routes"][0]
         kinds = _kinds(first)
@@ -89,6 +89,8 @@ def every_listener_starts_with_the_edge(plan: Plan) -> Iterator[Finding]:
         reads = [handler for handler in before if handler["handler"] != "headers" or "request" in handler]
         yield finding(name, not reads, f"has {reads} before the edge")
         edge = first["handle"][-1]
+        trusted = list(plan.sample.platform.gateway.trusted_proxies) if name == "https" else []
+        yield finding(name, edge.get("trusted_proxies", []) == trusted, "takes clients' addresses from others")
         yield finding(name, bool(edge.get("hosts")) or name == INNER, "answers under any name")
         yield finding(
             name, edge.get("proto") == ("https" if name in {"https", "admin"} else "http"), "says it is other"
