@@ -88,6 +88,10 @@ func (e *Engine) others(avoid []*instance) bool {
 	return e.least(avoid, false) != nil
 }
 
+// share is how many of its requests one consumer may have: half of them, so that nobody
+// has all. 0 is no bound.
+func (e *Engine) share() int { return (e.MaxInFlight + 1) / 2 }
+
 // full needs the lock.
 func (e *Engine) full() bool {
 	if e.MaxInFlight <= 0 {

@@ -259,7 +259,7 @@ func (h *Handler) bodyFor(c *call, m *Model) ([][]byte, *apiError) {
 // room at its fallback's.
 func (h *Handler) begin(c *call) *apiError {
 	refusal := h.enter(c, c.model)
-	if refusal != nil && refusal.Code == errEngineFull.Code && h.fallBack(c, reasonOverloaded) {
+	if (refusal == errEngineFull || refusal == errShareOfEngine) && h.fallBack(c, reasonOverloaded) {
 		return nil
 	}
 	return refusal
@@ -269,21 +269,33 @@ func (h *Handler) begin(c *call) *apiError {
 var errEngineFull = &apiError{Status: http.StatusTooManyRequests, Code: "engine_overloaded", RetryAfter: time.Second,
 	Message: "The engine that serves this model has as many requests as it takes. Wait and try again."}
 
+// errShareOfEngine: one consumer alone must not fill the queue that all wait in.
+var errShareOfEngine = &apiError{Status: http.StatusTooManyRequests, Code: "engine_share_exceeded", RetryAfter: time.Second,
+	Message: "This key has as many requests as one key may have at the engine that serves this model. Wait for one to end."}
+
 // enter gives a call a place at a model's engine, within what all consumers together
-// may ask of both. It gives up the place that the call had.
+// may ask of both, and its own consumer of the engine. It gives up the place that the
+// call had.
 func (h *Handler) enter(c *call, m *Model) *apiError {
 	h.leave(c)
 	if !m.use.running.take(m.MaxInFlight) {
 		return &apiError{Status: http.StatusTooManyRequests, Code: "model_overloaded", RetryAfter: time.Second,
 			Message: fmt.Sprintf("The model %q has as many requests as it may have at the same time. Wait and try again.", m.ID)}
 	}
-	at := h.Engines[m.Engine].take()
+	engine, ours := h.Engines[m.Engine], c.sess.usage.at(m.Engine)
+	if !ours.take(engine.share()) {
+		m.use.running.release()
+		return errShareOfEngine
+	}
+	at := engine.take()
 	if at == nil {
+		ours.release()
 		m.use.running.release()
 		return errEngineFull
 	}
 	if wait, ok := m.use.requests.take(time.Now(), m.RequestsPerMinute, 0); !ok {
 		at.release()
+		ours.release()
 		m.use.running.release()
 		return &apiError{Status: http.StatusTooManyRequests, Code: "model_rate_limit_exceeded", RetryAfter: wait,
 			Message: fmt.Sprintf("The model %q takes %d requests a minute. Wait %d seconds.", m.ID, m.RequestsPerMinute, wholeSeconds(wait))}
@@ -299,6 +311,7 @@ func (h *Handler) leave(c *call) {
 		return
 	}
 	c.at.release()
+	c.sess.usage.at(c.model.Engine).release()
 	c.model.use.running.release()
 	metrics.inFlight.WithLabelValues(c.model.ID).Dec()
 	c.at = nil

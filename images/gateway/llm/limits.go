@@ -71,6 +71,13 @@ type usage struct {
 	streams  slots
 	tokens   tokenBook
 	buffered atomic.Int64 // what the bodies of its requests take, in bytes
+	engines  sync.Map     // slots, by the engine's name
+}
+
+// at counts the consumer's requests at one engine.
+func (u *usage) at(engine string) *slots {
+	count, _ := u.engines.LoadOrStore(engine, new(slots))
+	return count.(*slots)
 }
 
 // modelUse is what all consumers together have used of one model.

@@ -12,7 +12,7 @@ import (
 )
 
 // twin is a gateway in front of two instances of one engine, and of a smaller engine
-// whose model is the fallback.
+// whose model is the fallback. It has a second consumer, whose name ends in "-too".
 func twin(t *testing.T, consumer string, with map[string]any) (g *gateway, one, two, other *engine) {
 	t.Helper()
 	one, two, other = newEngine(t), newEngine(t), newEngine(t)
@@ -26,7 +26,7 @@ func twin(t *testing.T, consumer string, with map[string]any) (g *gateway, one, 
 		{"id": "tiny", "engine": "other", "upstream_name": "up-tiny", "aliases": []string{"small"}},
 		{"id": "busy", "engine": "other", "max_in_flight": 1, "requests_per_minute": 2},
 	}
-	return startCatalog(t, engines, models, spec(consumer, with)), one, two, other
+	return startCatalog(t, engines, models, spec(consumer, with), spec(consumer+"-too", with)), one, two, other
 }
 
 func TestAnEngineThatFailsIsReplacedBeforeTheFirstByte(t *testing.T) {
@@ -206,8 +206,8 @@ func TestARequestThatBreaksAnEngineGoesToOneOther(t *testing.T) {
 func TestTheQueueIsBoundedInFrontOfTheEngine(t *testing.T) {
 	g, one, two, other := twin(t, "crowd", nil)
 	var open []io.Closer
-	for range 3 {
-		open = append(open, g.send("POST", chat, keyOf("crowd"), `{"model":"alone","stream":true,"case":"hang-midway"}`).Body)
+	for _, who := range []string{"crowd", "crowd", "crowd-too"} {
+		open = append(open, g.send("POST", chat, keyOf(who), `{"model":"alone","stream":true,"case":"hang-midway"}`).Body)
 	}
 	if a, b := one.count(), two.count(); a+b != 3 || a == 0 || b == 0 {
 		t.Errorf("the instances have %d and %d", a, b)
@@ -217,9 +217,11 @@ func TestTheQueueIsBoundedInFrontOfTheEngine(t *testing.T) {
 			t.Errorf("in flight is %v, want %d", n, at.count())
 		}
 	}
-	status, text, header := g.ask("POST", chat, keyOf("crowd"), `{"model":"alone"}`)
-	if code, _ := errorOf(t, text); status != 429 || code != "engine_overloaded" || header.Get("Retry-After") != "1" {
-		t.Errorf("%d %s", status, text)
+	for who, want := range map[string]string{"crowd": "engine_share_exceeded", "crowd-too": "engine_overloaded"} {
+		status, text, header := g.ask("POST", chat, keyOf(who), `{"model":"alone"}`)
+		if code, _ := errorOf(t, text); status != 429 || code != want || header.Get("Retry-After") != "1" {
+			t.Errorf("%s: %d %s", who, status, text)
+		}
 	}
 	if status, text, _ := g.ask("POST", chat, keyOf("crowd"), `{"model":"big"}`); status != 200 || other.count() != 1 {
 		t.Errorf("where a model has a fallback that answers: %d %s", status, text)
@@ -233,6 +235,43 @@ func TestTheQueueIsBoundedInFrontOfTheEngine(t *testing.T) {
 	if status, _, _ := g.ask("POST", chat, keyOf("crowd"), `{"model":"alone"}`); status != 200 {
 		t.Errorf("%d", status)
 	}
+}
+
+func TestOneConsumerHasHalfOfAnEngine(t *testing.T) {
+	g, one, two, _ := twin(t, "greedy", nil)
+	hang := func(who string) io.Closer {
+		res := g.send("POST", chat, keyOf(who), `{"model":"alone","stream":true,"case":"hang-midway"}`)
+		if res.StatusCode != 200 {
+			t.Errorf("%s has no place: %d", who, res.StatusCode)
+		}
+		return res.Body
+	}
+	a, b := hang("greedy"), hang("greedy")
+	status, text, header := g.ask("POST", chat, keyOf("greedy"), `{"model":"alone"}`)
+	if code, _ := errorOf(t, text); status != 429 || code != "engine_share_exceeded" || header.Get("Retry-After") != "1" {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text, _ := g.ask("POST", chat, keyOf("greedy-too"), `{"model":"alone"}`); status != 200 {
+		t.Errorf("another consumer: %d %s", status, text)
+	}
+	a.Close()
+	b.Close()
+	eventually(t, 2*time.Second, "nothing is in flight", func() bool { return g.metric("gateway_engine_in_flight", `engine="twin"`) == 0 })
+	// Every way to leave gives the place back: a fallback, a refusal, a broken connection.
+	one.refuses(503, "{}")
+	two.answers(func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) })
+	for range 4 {
+		_, _, _ = g.ask("POST", chat, keyOf("greedy"), `{"model":"big"}`)
+		_, _, _ = g.ask("POST", chat, keyOf("greedy"), `{"model":"alone"}`)
+	}
+	one.answers(nil)
+	two.answers(nil)
+	a, b = hang("greedy"), hang("greedy")
+	if status, _, _ := g.ask("POST", chat, keyOf("greedy"), `{"model":"alone"}`); status != 429 {
+		t.Errorf("the share is used up again: %d", status)
+	}
+	a.Close()
+	b.Close()
 }
 
 func TestLimitsOfAModelOverAllConsumers(t *testing.T) {
