@@ -203,6 +203,7 @@ def crowd(url: str, ca: Path, streams: int, count: int) -> list[Record]:
     requests = iter([asking(number) for number in range(count)])
     records = []
     with Client(url, ca=ca) as client:
+        client.preconnect(streams)
 
         def one() -> None:
             for request in requests:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from loadtests.lag import Lags
 from loadtests.parser import Answer, Form, Parser
+from tests.unit.test_purity import imported
 
 
 def delta(**said: Any) -> dict[str, Any]:
@@ -223,6 +224,10 @@ class TestWhole:
 
     def test_half_of_one(self) -> None:
         assert at_once(b'{"choices": [', Form.WHOLE).error
+
+
+def test_what_reads_answers_and_records_needs_no_network() -> None:
+    assert imported("loadtests.parser", "loadtests.lag", "loadtests.metrics", "loadtests.records") == ({}, [])
 
 
 def test_forms() -> None:
