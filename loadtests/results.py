@@ -158,6 +158,8 @@ class Answer(Part):
     confidence: Figure
     binds: str
     why: str
+    caution: str
+    """Why the interval may be too narrow; empty when not."""
     probes: list[Tried]
 
 
@@ -320,6 +322,7 @@ def answer(found: search.Found, plan: search.Plan) -> Answer:
         unit="users" if plan.whole else "requests/s", ending=found.ending.value,
         value=None if load is None else _number(load.value), low=None if load is None else _number(load.low),
         high=None if load is None else _number(load.high), confidence=plan.confidence, binds=found.binds, why=found.why,
+        caution=found.caution,
         probes=[
             Tried(load=_number(one.load), seed=one.seed, requests=one.n, missed_share=_number(one.share),
                   verdict=one.verdict.value, final=final)

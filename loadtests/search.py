@@ -24,6 +24,8 @@ from loadtests.stats import Interval, Sequential, Verdict, percentile, student
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 600
 _EXTENSIONS: Final = 4
+DIFFER: Final = 0.8
+"""Up to here (standard deviation over mean of the shares at one load) the intervals have been proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Found:
     """The repeated ones that the interval comes from."""
     binds: str = ""
     """The objective that is missed first."""
+    caution: str = ""
+    """Why the interval may be too narrow; empty when it has been proven for probes such as these."""
 
 
 @dataclass(slots=True)
@@ -280,6 +284,20 @@ def _finish(run: _Search, low: float, high: float, told: Callable[[str], None]) 
         tuple(run.done),
         tuple(run.finals),
         binds,
+        _caution(run.finals, answer.value),
+    )
+
+
+def _caution(finals: Sequence[ProbeResult], value: float) -> str:
+    """A warning when probes of one load differ so much that five of them do not show how far they can."""
+    near = sorted({one.load for one in finals}, key=lambda load: abs(math.log(load / value)))[:2]
+    shares = [np.array([one.share for one in finals if one.load == load]) for load in near]
+    differ = sum(float(np.std(one, ddof=1)) / max(float(one.mean()), 1e-3) for one in shares) / len(shares)
+    if differ <= DIFFER:
+        return ""
+    return (
+        f"probes of the same load differ by {differ:.0%} of their mean, so they are too short for this queue and the "
+        "interval may be too narrow; give each probe more requests"
     )
 
 

@@ -40,6 +40,7 @@ def headline(result: Result) -> str:
         return (
             f"This serves {people} ({found.confidence:.0%} interval {low} to {high}) with "
             f"{objectives(result)}; what is missed first is {NAMES.get(found.binds, found.binds)}."
+            + (f" Caution: {found.caution}." if found.caution else "")
         )
     if found is not None:
         return f"No highest load can be named: {found.why}."

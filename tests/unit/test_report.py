@@ -134,6 +134,8 @@ def test_the_sentence_names_people_interval_and_what_binds() -> None:
         "This serves 31 people at once (95% interval 27 to 34) with time to first token at most 2 s and time per "
         "output token at most 100 ms for 95% of the requests; what is missed first is time to first token."
     )
+    careful = answer().model_copy(update={"caution": "probes differ"})
+    assert words.headline(build(run(), found=careful)).endswith("time to first token. Caution: probes differ.")
     assert "31.4 requests/s (95% interval 27.2 to 34.9)" in words.headline(build(run(), found=answer(whole=False)))
 
 

@@ -74,17 +74,29 @@ def test_the_known_knees_are_right(slots: int, service: float, slo: float, reque
 
 
 def test_a_thousand_searches_find_the_knee_and_their_intervals_hold_it() -> None:
-    inside, found = 0, list[float]()
+    inside, cautious, found = 0, 0, list[float]()
     for slots, service, slo, requests, true in SERVERS:
         for seed in range(1, 251):
             plan = rates(start=0.3 * slots, requests=requests, final_requests=requests, seed=seed)
             answer = search(plan, server(slots, service, slo))
             assert answer.load is not None, answer.why
             inside += true in answer.load
+            cautious += bool(answer.caution)
             found.append(answer.load.value / true - 1)
     assert 930 <= inside <= 970, f"{inside} of 1000 intervals of 95% hold the true knee"
+    assert cautious < 20
     assert abs(float(np.mean(found))) < 0.005
     assert np.quantile(np.abs(found), 0.95) < 0.05
+
+
+def test_probes_that_are_too_short_for_the_queue_are_said_so() -> None:
+    # Nine tenths of the capacity: the queue remembers longer than a probe of 600 requests lasts.
+    cautions = [
+        search(rates(start=10, requests=600, final_requests=600, seed=seed), server(16, 0.4, 0.3)).caution
+        for seed in range(1, 21)
+    ]
+    assert sum(bool(one) for one in cautions) >= 15
+    assert "give each probe more requests" in " ".join(cautions)
 
 
 def test_users_are_whole_numbers() -> None:
