@@ -23,7 +23,7 @@ const maxMembers = 512
 // ruledMembers are the members that decide what a request may do. They are taken in
 // this spelling alone: engines written in Go would also read "MODEL" or "ſtream".
 var ruledMembers = []string{"model", "stream", "stream_options", "options", "keep_alive", "num_predict", "n_predict",
-	"max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"}
+	"max_tokens", "max_completion_tokens", "max_output_tokens", "n", "n_cmpl", "best_of"}
 
 // document is a request body: its bytes, and where the members of its outermost
 // object are. The bytes are only ever edited in place of a value, so that an engine

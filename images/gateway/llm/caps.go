@@ -93,6 +93,34 @@ func (c *changes) cap(op *operation, kind string, most int) *apiError {
 	return nil
 }
 
+// mostTokens is how many tokens an answer may have at most, over all its choices: what
+// the client asked for, but no more than that. 0 is not known.
+func (d *document) mostTokens(op *operation, most int) int {
+	in, names := d.fields, op.caps
+	if op.nested {
+		names = []string{"num_predict"}
+		in = fields{}
+		if at, there := d.members["options"]; there && d.raw[at.start] == '{' {
+			in, _ = findFields(d.raw, at.start, maxOptionsDepth)
+		}
+	}
+	asked := 0
+	for _, name := range names {
+		// What is changed asks for any number, and what is refused for nothing.
+		if value, there, refusal := d.capped(in, name, math.MaxInt32); there && refusal == nil && !value.changed {
+			asked = max(asked, value.tokens)
+		}
+	}
+	n, _ := d.choices(op)
+	if op.prompts {
+		n *= d.prompts()
+	}
+	if asked *= n; asked == 0 || most > 0 && asked > most {
+		return max(most, 0)
+	}
+	return asked
+}
+
 var errBadOptions = badBody("invalid_options", "options", "\"options\" must be an object.")
 
 // maxOptionsDepth is no bound: the whole body's depth was checked when it was read.

@@ -116,6 +116,7 @@ type call struct {
 	doc  *document
 	body [][]byte // as the engine gets it
 	size int      // of the body that the client sent, in bytes
+	most int      // tokens that the answer may have; 0: not known
 	room room
 
 	// Who answers.
@@ -202,6 +203,7 @@ func (h *Handler) prepare(c *call, w http.ResponseWriter, r *http.Request) (refu
 		return refusal
 	}
 	c.from = c.model
+	c.most = c.doc.mostTokens(c.op, who.MaxOutputTokens)
 	if c.op.role != "" && c.model.Role != c.op.role {
 		return badBody("wrong_model_role", "model", "The model %q is for %s, which this address is not.", c.asked, c.model.Role)
 	}
@@ -500,11 +502,30 @@ const (
 	maxGuessedTokens = 8192
 )
 
+// What an engine had answered when its client left before a whole answer came, nobody
+// counted: it is what the request was bounded to, or a guess by the time it took.
+const (
+	guessedTokensPerSecond = 20
+	maxGuessedAnswer       = 4096
+)
+
+// guessAnswer is what an answer is booked with that nobody counted.
+func (c *call) guessAnswer(took time.Duration) int {
+	if c.most > 0 {
+		return c.most
+	}
+	return min(int(took.Seconds()*guessedTokensPerSecond), maxGuessedAnswer)
+}
+
 // bookTokens counts what the answer took against what its consumer may use.
 func (c *call) bookTokens() {
 	t := c.tap
 	tokens := max(t.input, 0) + t.outputTokens()
-	answered := t.status > 0 && t.status < 300 || t.status == statusClientGone || c.broken
+	left := c.endedByUs() || t.status == statusClientGone || t.status < 300 && (t.broken || c.ctx.Err() != nil)
+	answered := t.status > 0 && t.status < 300 || c.broken || left
+	if left && !c.stream && t.output < 0 && c.op.role == roleChat {
+		tokens += c.guessAnswer(time.Since(c.sess.started))
+	}
 	if t.input < 0 && answered && c.op.role != "" {
 		tokens += min(c.size/bytesPerToken, maxGuessedTokens)
 	}

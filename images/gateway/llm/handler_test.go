@@ -128,6 +128,46 @@ func TestAPromptThatNobodyCountedIsEstimated(t *testing.T) {
 	})
 }
 
+// Else whoever leaves before a whole answer comes would have it made for nothing.
+func TestAWholeAnswerThatNobodyWaitedForIsBooked(t *testing.T) {
+	e := newEngine(t)
+	limit := func(more map[string]any) map[string]any {
+		more["tokens_per_minute"] = 50
+		return more
+	}
+	g := startGateway(t, e.dial(), true, spec("asked-much", limit(object{})), spec("capped", limit(object{"max_output_tokens": 60})),
+		spec("asked-little", limit(object{"max_output_tokens": 60})), spec("quick", limit(object{})))
+	for _, c := range []struct {
+		who, more string
+		refused   bool
+	}{{"asked-much", `,"max_tokens":60`, true}, {"capped", "", true}, {"asked-little", `,"max_tokens":10`, false}, {"quick", "", false}} {
+		ctx, leave := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, "POST", g.edge+chat, strings.NewReader(`{"model":"default","case":"hang"`+c.more+`}`))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+keyOf(c.who))
+		seen := e.count()
+		go func() {
+			if res, err := http.DefaultClient.Do(req); err == nil {
+				res.Body.Close()
+			}
+		}()
+		eventually(t, 2*time.Second, "the engine has it", func() bool { return e.count() > seen })
+		leave()
+		<-e.cancelled
+		eventually(t, 2*time.Second, "it has ended", func() bool { return g.metric("gateway_llm_requests_in_flight", `model="chat-one"`) == 0 })
+		if status, _, _ := g.ask("POST", chat, keyOf(c.who), `{"model":"default"}`); (status == 429) != c.refused {
+			t.Errorf("%s: %d", c.who, status)
+		}
+	}
+	c := &call{}
+	if n := c.guessAnswer(2500 * time.Millisecond); n != 50 {
+		t.Errorf("2.5 s are %d tokens", n)
+	}
+	if n := c.guessAnswer(time.Hour); n != maxGuessedAnswer {
+		t.Errorf("an hour is %d tokens", n)
+	}
+}
+
 func TestNoEngineIsAskedToSwitchProtocols(t *testing.T) {
 	e := newEngine(t)
 	g := startGateway(t, e.dial(), true, spec("switcher", nil))

@@ -17,8 +17,8 @@ type operation struct {
 	caps []string
 	// nested: the bound is Ollama's num_predict among the options.
 	nested bool
-	// choices are the members that ask for several answers; prompts: a list of prompts
-	// does so too.
+	// choices are the members that ask for several answers (n_cmpl is llama.cpp's word);
+	// prompts: a list of prompts does so too.
 	choices []string
 	prompts bool
 	dialect *dialect
@@ -31,10 +31,10 @@ var capMembers = []string{"max_tokens", "max_completion_tokens", "n_predict"}
 // operations are all paths that carry a body with a model, as they look after the
 // route has stripped its own prefix.
 var operations = map[string]*operation{
-	"/v1/chat/completions": {name: "chat", role: roleChat, usageOption: true, caps: capMembers, choices: []string{"n"},
+	"/v1/chat/completions": {name: "chat", role: roleChat, usageOption: true, caps: capMembers, choices: []string{"n", "n_cmpl"},
 		dialect: dialectChat},
 	"/v1/completions": {name: "text_completion", role: roleChat, usageOption: true, caps: capMembers,
-		choices: []string{"n", "best_of"}, prompts: true, dialect: dialectText},
+		choices: []string{"n", "n_cmpl", "best_of"}, prompts: true, dialect: dialectText},
 	"/v1/responses":   {name: "chat", role: roleChat, caps: []string{"max_output_tokens"}, dialect: dialectResponses},
 	"/v1/embeddings":  {name: "embeddings", role: roleEmbedding, dialect: dialectText},
 	"/api/chat":       {name: "chat", role: roleChat, native: true, streams: true, nested: true, dialect: dialectOllama},
