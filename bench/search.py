@@ -139,18 +139,18 @@ def server(knee: Knee, warm_up: int) -> Iterator[Prober]:
         yield Prober(client, Objectives(ttft=knee.objective), warm_up)
 
 
-def find(knee: Knee, plan: Plan, warm_up: int = 100) -> Found:
+def find(knee: Knee, plan: Plan, warm_up: int = 300) -> Found:
     """A real search, with its progress on standard error."""
     with server(knee, warm_up) as prober:
         return search.search(plan, prober, lambda line: print(line, file=sys.stderr))
 
 
 def main() -> int:
-    """Five searches by default; the last line is JSON."""
+    """Five searches by default, about twelve minutes each; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=600)
+    parser.add_argument("--requests", type=int, default=1000)
     given = parser.parse_args()
     knee = Knee()
     true = knee.true()
