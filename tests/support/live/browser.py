@@ -17,6 +17,7 @@ from tests.support.live.platform import Platform
 
 QUIET: Final = 0.5  # seconds without a request: the page has what it wants
 LIMIT: Final = 90.0
+AGAIN: Final = 5  # times a page is asked for when networks of the machine came or went meanwhile
 ARGUMENTS: Final = (
     "--no-sandbox",  # as root it has none
     "--disable-gpu",
@@ -82,7 +83,9 @@ class Browser:
         self.page.goto(f"{self.url}{path}")
         self.quiet()
         # Chromium gives up what it is asking for when any network of this machine, Docker's too, comes or goes.
-        if any("ERR_NETWORK_CHANGED" in trouble for trouble in self.troubles[before:]):
+        for _ in range(AGAIN):
+            if not any("ERR_NETWORK_CHANGED" in trouble for trouble in self.troubles[before:]):
+                break
             del self.troubles[before:]
             self.page.reload()
             self.quiet()
