@@ -118,13 +118,14 @@ def _said_by_the_model(path: Path, given: object, message: str) -> list[Problem]
         value = _at(given, here[len(path) :])
         allowed = listed.split(", ") if listed else []
         near = forms.nearest(value, allowed) if isinstance(value, str) else None
+        respelt = None if match else _respelt(value, forms.node_at(here))
         found.append(
             Problem(
                 here,
                 said[match.end() :] if match else said,
                 _scalar(value),
                 listed or None,
-                near or (None if match else _respelt(value, forms.node_at(here))),
+                near or (respelt if respelt != value else None),
             )
         )
     return found

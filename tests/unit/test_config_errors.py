@@ -526,3 +526,8 @@ def test_every_key_refuses_nonsense_in_words(leaf: tuple[str, ...], wrong: objec
     error = refused(with_(path, wrong))
     assert re.sub(r"\.(\d+)", r"[\1]", path) in str(error)
     assert not JARGON.search(str(error)), str(error)
+
+
+def test_what_was_written_is_not_called_the_nearest() -> None:
+    problem = only(refused(with_("consumers.0.maxDuration", "8d")))
+    assert (problem.value, problem.nearest) == ('"8d"', None)
