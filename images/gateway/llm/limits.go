@@ -5,15 +5,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	caddy "github.com/caddyserver/caddy/v2"
 	"golang.org/x/time/rate"
 )
 
-// bucket lets events pass at a pace on average and some more at once: a token bucket
-// that starts full. What was used is kept when the limits change, so that editing a
-// limit neither forgives nor invents events.
+// bucket is the token bucket of what many requests share. What was used is kept when the
+// limits change.
 type bucket struct {
 	mu      sync.Mutex
-	limiter *rate.Limiter
+	limiter rate.Limiter
 }
 
 // take counts one event, or says how long to wait until one is allowed: perMinute on
@@ -24,20 +24,7 @@ func (b *bucket) take(now time.Time, perMinute, burst int) (wait time.Duration, 
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	pace, depth := rate.Limit(float64(perMinute)/60), perMinute+burst
-	switch {
-	case b.limiter == nil:
-		b.limiter = rate.NewLimiter(pace, depth)
-	case b.limiter.Limit() != pace || b.limiter.Burst() != depth:
-		b.limiter.SetLimitAt(now, pace)
-		b.limiter.SetBurstAt(now, depth)
-	}
-	if b.limiter.AllowN(now, 1) {
-		return 0, true
-	}
-	// Never zero: whoever waits for nothing comes back at once.
-	missing := 1 - b.limiter.TokensAt(now)
-	return max(time.Duration(missing/float64(pace)*float64(time.Second)), time.Millisecond), false
+	return Pace{Events: perMinute, Per: caddy.Duration(time.Minute), Burst: burst}.take(&b.limiter, now)
 }
 
 // slots counts what runs at the same time.

@@ -48,14 +48,7 @@ func cardOf(name string) modelCard {
 // ServeHTTP answers and never calls the next handler.
 func (m *Models) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	answer, refusal := m.answer(r)
-	if refusal != nil {
-		if refusal.Status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", "GET, HEAD")
-		}
-		refusal.write(w)
-		return nil
-	}
-	return writeJSON(w, http.StatusOK, answer)
+	return writeRead(w, answer, refusal)
 }
 
 func (m *Models) answer(r *http.Request) (any, *apiError) {
@@ -87,6 +80,18 @@ func (m *Models) answer(r *http.Request) (any, *apiError) {
 		Object string      `json:"object"`
 		Data   []modelCard `json:"data"`
 	}{"list", cards}, nil
+}
+
+// writeRead sends the answer of what can only be read, or the refusal instead.
+func writeRead(w http.ResponseWriter, answer any, refusal *apiError) error {
+	if refusal != nil {
+		if refusal.Status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", "GET, HEAD")
+		}
+		refusal.write(w)
+		return nil
+	}
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 // writeJSON sends a small answer that must not be cached.

@@ -43,14 +43,7 @@ func (n *Native) Provision(ctx caddy.Context) error {
 // ServeHTTP answers and never calls the next handler.
 func (n *Native) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	answer, refusal := n.answer(r)
-	if refusal != nil {
-		if refusal.Status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", "GET, HEAD")
-		}
-		refusal.write(w)
-		return nil
-	}
-	return writeJSON(w, http.StatusOK, answer)
+	return writeRead(w, answer, refusal)
 }
 
 func (n *Native) answer(r *http.Request) (any, *apiError) {

@@ -17,30 +17,6 @@ import (
 // forgotten first.
 const maxAddresses = 65_536
 
-// Pace is a token bucket: Events in each Per on average, and Burst more at once. It
-// starts full.
-type Pace struct {
-	// Events is how many on average.
-	Events int `json:"events"`
-	// Per is in which time.
-	Per caddy.Duration `json:"per"`
-	// Burst is how many more at once.
-	Burst int `json:"burst,omitempty"`
-}
-
-func (p Pace) limit() rate.Limit {
-	return rate.Limit(float64(p.Events) / time.Duration(p.Per).Seconds())
-}
-func (p Pace) depth() int { return p.Events + p.Burst }
-
-func (p Pace) check() error {
-	if p.Events < 1 || p.Per <= 0 || p.Burst < 0 {
-		return fmt.Errorf("%d events in %s with a burst of %d: events and per must be more than 0, burst not less",
-			p.Events, time.Duration(p.Per), p.Burst)
-	}
-	return nil
-}
-
 // Failures says how many failures an address may have before it is turned away.
 type Failures struct {
 	// Rate is the bucket of failures; the one that empties it bans the address.
@@ -119,18 +95,6 @@ func (z *zone) of(key string) *address {
 	return a
 }
 
-// bring sets a bucket to a pace: editing one neither forgives nor invents events.
-func bring(bucket *rate.Limiter, pace Pace, now time.Time) {
-	if bucket.Limit() == pace.limit() && bucket.Burst() == pace.depth() {
-		return
-	}
-	if bucket.Burst() == 0 {
-		now = time.Time{} // a new one: it has been filling since the beginning of time
-	}
-	bucket.SetBurstAt(now, pace.depth())
-	bucket.SetLimitAt(now, pace.limit())
-}
-
 // admit counts a request of an address, or says how long it has to wait and why.
 func (z *zone) admit(key string, now time.Time, pace Pace) *apiError {
 	z.mu.Lock()
@@ -139,12 +103,10 @@ func (z *zone) admit(key string, now time.Time, pace Pace) *apiError {
 	if refusal := z.refuseBanned(a, now); refusal != nil {
 		return refusal
 	}
-	bring(&a.requests, pace, now)
-	if a.requests.AllowN(now, 1) {
+	wait, ok := pace.take(&a.requests, now)
+	if ok {
 		return nil
 	}
-	missing := 1 - a.requests.TokensAt(now)
-	wait := max(time.Duration(missing/float64(pace.limit())*float64(time.Second)), time.Millisecond)
 	addressMetrics.refused.WithLabelValues(z.name, "rate").Inc()
 	return &apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", RetryAfter: wait,
 		Message: fmt.Sprintf("Too many requests from this address. Wait %d seconds.", wholeSeconds(wait))}
@@ -175,7 +137,7 @@ func (z *zone) fail(key string, now time.Time, f *Failures) {
 	if a.failures == nil || now.UnixNano() >= a.forgiven {
 		a.failures, a.nextBan = new(rate.Limiter), time.Duration(f.Ban)
 	}
-	bring(a.failures, f.Rate, now)
+	f.Rate.bring(a.failures, now)
 	a.failures.AllowN(now, 1)
 	over := now
 	if a.failures.TokensAt(now) < 1 && a.banned <= now.UnixNano() {
