@@ -13,7 +13,7 @@ import requests
 
 from ops import settings
 from ops.errors import OpsError
-from ops.pulumi import PROJECT, Pulumi, outputs
+from ops.pulumi import Pulumi, outputs
 
 LIMIT: Final = (10, 600)  # seconds to connect, between two pieces of the answer (a model may have to load)
 
@@ -76,10 +76,10 @@ def refusal(status: int, text: str, model: str) -> str:
 
 def key(pulumi: Pulumi, consumer: str) -> str:
     """A consumer's API key. Raises OpsError with the names there are."""
-    name = f"{PROJECT}:key-{consumer}"
+    name = settings.key_name(consumer)
     known = settings.read(pulumi.file).names
     if name not in known:
-        prefix = f"{PROJECT}:key-"
+        prefix = settings.key_name("")
         there = ", ".join(sorted(one.removeprefix(prefix) for one in known if one.startswith(prefix)))
         raise OpsError(
             f"there is no key for a consumer named {consumer}; there are: {there or 'none yet'}\n"

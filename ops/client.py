@@ -10,7 +10,7 @@ from ops.clients import APPS, Context, render
 from ops.errors import OpsError
 from ops.look import deployed, opened
 from ops.progress import say
-from ops.request import Request
+from ops.request import Request, stack_word
 from stack.config.gateway import Exposure, TlsMode
 from stack.config.model import Platform, Role
 
@@ -42,7 +42,7 @@ def context(platform: Platform, found: dict[str, Any], request: Request, bundle:
         names = [[*model["aliases"], model["id"]] for model in served if model["role"] == role]
         return next((wish for wish in wishes if any(wish in them for them in names)), names[0][0] if names else None)
 
-    stack = "" if request.stack == "dev" else f" STACK={request.stack}"
+    stack = stack_word(request.stack)
     own = request.name == keys.OWN
     chat = named(Role.CHAT, "default") or "default"
     return Context(

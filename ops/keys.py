@@ -16,7 +16,7 @@ from ops.errors import OpsError
 from ops.look import opened
 from ops.progress import Say, say
 from ops.pulumi import Pulumi
-from ops.request import Request
+from ops.request import Request, stack_word
 from stack.config.access import Consumer
 from stack.config.model import Platform
 from stack.config.units import seconds
@@ -216,10 +216,9 @@ def notes(consumers: Sequence[Consumer], config: Mapping[str, Any], now: datetim
 
 def up(pulumi: Pulumi) -> str:
     """The command that puts a change into force."""
-    return "make up" if pulumi.stack == "dev" else f"make up STACK={pulumi.stack}"
+    return f"make up{stack_word(pulumi.stack)}"
 
 
 def again(request: Request, word: str) -> str:
     """The same command with one more word."""
-    stack = "" if request.stack == "dev" else f" STACK={request.stack}"
-    return f"make key NAME={request.name} {word}{stack}"
+    return f"make key NAME={request.name} {word}{stack_word(request.stack)}"

@@ -10,7 +10,7 @@ from ops.bootstrap import bootstrap
 from ops.errors import OpsError
 from ops.progress import say
 from ops.pulumi import PROJECT, Pulumi, outputs
-from ops.request import Request
+from ops.request import Request, stack_word
 from stack.config.model import Platform
 
 QUIET: Final = ("--suppress-permalink=true", "--suppress-outputs")
@@ -32,7 +32,7 @@ class Session:
 
 def command(name: str, stack: str) -> str:
     """A command for a stack, as it is typed."""
-    return f"make {name}" if stack == "dev" else f"make {name} STACK={stack}"
+    return f"make {name}{stack_word(stack)}"
 
 
 def prepare(request: Request, *, images: bool = True) -> Session:

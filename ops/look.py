@@ -16,7 +16,7 @@ from ops.errors import OpsError
 from ops.progress import say
 from ops.pulumi import PROJECT, SERVICES, Pulumi, exports, outputs
 from ops.pulumi import settings as environment
-from ops.request import Request
+from ops.request import Request, stack_word
 from stack.config.gateway import TlsMode
 from stack.versions import IMAGES
 
@@ -70,7 +70,7 @@ def status(request: Request) -> int:
         print("\n" + show.table([("MODEL", "DIGEST"), *served], ""))
     absent = [name for name, digest in served if digest == models.ABSENT]
     ill = not_well(rows, outputs(deployment).get(SERVICES) or ())
-    again = "" if request.stack == "dev" else f" STACK={request.stack}"
+    again = stack_word(request.stack)
     for name, what in ill.items():
         short = name.removeprefix(f"{PROJECT}-{request.stack}-")
         print(f"not well: {short} {what}; see `make logs S={short}{again}`, `make up{again}` makes or starts it")

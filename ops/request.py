@@ -44,6 +44,11 @@ class Request:
     depth: str = ""
 
 
+def stack_word(stack: str) -> str:
+    """What picks a stack where a command is typed: nothing for the usual one, else ` STACK=<name>`."""
+    return "" if stack == Request.stack else f" STACK={stack}"
+
+
 def parse(command: str, env: Mapping[str, str]) -> Request:
     """Reads the words from the environment `make` passes on. Raises OpsError with what is allowed."""
     stack = env.get("STACK") or "dev"

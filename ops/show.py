@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ops.request import stack_word
+
 
 def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Left-aligned columns, two spaces apart."""
@@ -18,7 +20,7 @@ def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
 def summary(stack: str, outputs: Mapping[str, Any], admin: str | None, source: str) -> str:
     """Where to go now, how to sign in, what is different from usual."""
     urls = outputs.get("endpoints") or {}
-    suffix = "" if stack == "dev" else f" STACK={stack}"
+    suffix = stack_word(stack)
     rows = [[name, str(urls[name])] for name in ("chat", "api", "health", "grafana", "prometheus") if urls.get(name)]
     if admin and urls.get("chat"):
         rows.append(["sign in", f"{admin}, password: make password{suffix}"])
