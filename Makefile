@@ -103,7 +103,7 @@ bench-gateway: ## what the gateway costs in front of an engine, one JSON line la
 bench-client: ## our streaming client, guidellm and aiperf on an engine that knows the truth, JSON last [QUICK=1]
 	$(DEV)
 	@.venv/bin/python -m bench.streams
-bench-search: ## five real searches on an engine with a known knee, each to come within 5% (an hour), JSON last
+bench-search: ## five real searches on an engine with a known knee, each to come within 5% (40 minutes), JSON last
 	$(DEV)
 	@.venv/bin/python -m bench.search
 bench-planner: ## how wrong the planner's speeds are on published measurements, one JSON line last
