@@ -41,6 +41,30 @@ def preset(name: str) -> Objectives:
         raise ValueError(f"objectives {name!r}: not known; allowed: {', '.join(PRESETS)}") from None
 
 
+def parse(text: str) -> Objectives:
+    """A preset by its name, or objectives as `ttft=2,tpot=0.1` in seconds.
+
+    Raises ValueError with what is allowed.
+    """
+    if "=" not in text:
+        return preset(text)
+    names = [one.name for one in fields(Objectives)]
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (one.strip() for one in part.partition("="))
+        if name not in names or name in found:
+            raise ValueError(
+                f"{part.strip()!r}: allowed, once each, are {', '.join(f'{one}=seconds' for one in names)}"
+            )
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = 0.0
+        if not 0 < found[name] < float("inf"):
+            raise ValueError(f"{part.strip()!r}: {name} takes seconds above 0, for example {name}=0.5")
+    return Objectives(**found)
+
+
 def missed(record: Record, objectives: Objectives) -> dict[str, bool | None]:
     """For each objective: was it missed? None: the request was stopped by us before that could be told."""
     verdicts: dict[str, bool | None] = {}
