@@ -17,7 +17,7 @@ from typing import Final
 from stack.capacity import memory, naive, naive_speed, speed
 from stack.capacity.calibrate import Run, calibrate
 from stack.capacity.speed import Constants, Measured
-from tests.unit.test_capacity_memory import COMPUTE_ROWS, KV_ROWS, error, logged
+from tests.support.published import COMPUTE_ROWS, KV_ROWS, error, logged
 
 GDDR: Final = "cuda-gddr"
 KINDS: Final = sorted({row.card.kind for row in speed.measurements("decode")})

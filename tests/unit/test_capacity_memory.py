@@ -4,48 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from statistics import mean
-from typing import Final
 
 import pytest
 
-from stack.capacity.facts import rows
 from stack.capacity.memory import MIB, Run, cache, cells, compute, need, state, weights
-from stack.capacity.shape import Cache, Experts, Recurrent, Shape
-
-KV_ROWS: Final = rows("kv_rows")
-COMPUTE_ROWS: Final = rows("compute_rows")
-
-
-def shape(*caches: Cache, **facts: object) -> Shape:
-    known: dict[str, object] = {
-        "name": "published", "architecture": "any", "size": 0, "parameters": 0, "layers": len(caches), "width": 0,
-        "heads": 0, "feed_forward": 0, "vocabulary": 0, "context": 0, "embedding": 0, "tied": False,
-    }  # fmt: skip
-    return Shape(caches=caches, **{**known, **facts})  # type: ignore[arg-type]
-
-
-def layers(count: int, heads: int, width: int, window: int | None = None) -> list[Cache]:
-    return [Cache(heads=heads, key=width, value=width, window=window)] * count
-
-
-def number(row: Mapping[str, str], key: str) -> int:
-    return int(row[key] or 0)
-
-
-def logged(row: Mapping[str, str]) -> tuple[Shape, Run]:
-    run = Run(
-        context=number(row, "context"), slots=number(row, "slots"), cache=row["cache"], batch=number(row, "batch")
-    )
-    if row["kind"] == "state":
-        facts = {key: number(row, key) for key in ("layers", "convolution", "inner", "state", "groups")}
-        return shape(recurrent=Recurrent(**facts)), run
-    one = Cache(
-        heads=number(row, "heads"),
-        key=number(row, "key"),
-        value=number(row, "value"),
-        window=number(row, "window") or None,
-    )
-    return shape(*[one] * number(row, "layers")), run
+from stack.capacity.shape import Cache
+from tests.support.published import COMPUTE_ROWS, KV_ROWS, error, layers, logged, shape
 
 
 @pytest.mark.parametrize("row", KV_ROWS, ids=lambda row: f"{row['model']} {row['kind']} {row['logged_mib']}")
@@ -54,52 +18,6 @@ def test_cache_and_state_are_what_the_log_says(row: Mapping[str, str]) -> None:
     found = (state(model, run) if row["kind"] == "state" else cache(model, run)) / MIB
     # Logs have two digits.
     assert abs(found - float(row["logged_mib"])) <= 0.006, row["source"]
-
-
-def measured(row: Mapping[str, str]) -> tuple[Shape, Run]:
-    widest = Cache(heads=number(row, "kv_heads"), key=number(row, "key"), value=number(row, "value"))
-    caches = [widest]
-    if row["window"]:
-        caches.append(Cache(heads=8, key=256, value=256, window=number(row, "window")))
-    experts = Experts(
-        count=64,
-        used=number(row, "experts"),
-        width=number(row, "expert_width"),
-        shared=number(row, "shared"),
-        size=0,
-    )
-    recurrent = Recurrent(
-        layers=1,
-        convolution=4,
-        inner=number(row, "inner"),
-        state=number(row, "state"),
-        groups=number(row, "groups"),
-    )
-    model = shape(
-        *caches,
-        layers=number(row, "layers"),
-        width=number(row, "width"),
-        heads=number(row, "heads"),
-        feed_forward=number(row, "feed_forward"),
-        vocabulary=number(row, "vocabulary"),
-        per_layer_embedding=number(row, "per_layer"),
-        experts=experts if row["experts"] else None,
-        recurrent=recurrent if row["inner"] else None,
-    )
-    slots = number(row, "slots")
-    return model, Run(
-        context=number(row, "cells") // slots,
-        slots=slots,
-        cache=row["cache"],
-        batch=number(row, "batch"),
-        devices=number(row, "devices"),
-        unified=True,
-    )
-
-
-def error(row: Mapping[str, str]) -> float:
-    """Relative error of the predicted work buffer."""
-    return compute(*measured(row)) / MIB / float(row["measured_mib"]) - 1
 
 
 @pytest.mark.parametrize(
