@@ -1,0 +1,361 @@
+"""How many people one model on one machine serves within a service-level objective, and what stops there. Pure.
+
+People think, ask, and read. A question waits for a slot, its prompt is computed (one prompt at a time), then its answer
+comes token by token, beside the other slots' answers. An engine with n requests at work ends one of them every
+`output / D(n) + prompt / P` seconds: D(n) is what n answers get together, P what prompts get, both tokens a second.
+Slots and people are the exact closed chain of `queueing`, prompts that collide another one of the slots.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal
+
+from stack.capacity.queueing import MOST, Queue, QueueError, closed
+from stack.capacity.speed import Speed
+from stack.capacity.usage import PeopleError, Slo, Usage
+
+Case = Literal["low", "value", "high"]
+CASES: Final[tuple[Case, ...]] = ("low", "value", "high")
+MOST_PEOPLE: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """One model on a machine, as far as people notice. Speeds are tokens a second."""
+
+    decode: tuple[Speed, ...]
+    """Of all answers of one engine together, with 1, 2, … of them: one for each of its slots."""
+    prefill: Speed
+    """Of prompts, one at a time."""
+    context: int
+    """Tokens of each slot."""
+    engines: int = 1
+    """How many such engines share the work: cards that each hold the model, or hosts."""
+    measured: bool = False
+    """Whether several answers at once were measured on this machine. If not, plans are made with `low`."""
+    room: bool | None = None
+    """Whether memory has room for one more slot; None when nobody knows."""
+    ceilings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Gateway, router, network: tokens a second that each passes on at most, over all engines."""
+
+    def __post_init__(self) -> None:
+        """Raises PeopleError for what cannot be."""
+        speeds = [*self.decode, self.prefill]
+        if not self.decode or self.engines < 1:
+            raise PeopleError("a machine has at least one engine with one slot")
+        if not all(0 < one.low <= one.value <= one.high < math.inf for one in speeds):
+            raise PeopleError("speeds are above 0, each with its low below and its high above it")
+        if not all(limit > 0 for limit in self.ceilings.values()):
+            raise PeopleError("what passes no tokens at all serves nobody: ceilings are above 0 tokens/s")
+
+    @property
+    def slots(self) -> int:
+        """Of all engines together."""
+        return self.engines * len(self.decode)
+
+    @property
+    def plan(self) -> Case:
+        """The case to plan with: without measured batches, predictions promise too much (docs/planner.md)."""
+        return "value" if self.measured else "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """What so many active people meet. Seconds, unless said otherwise."""
+
+    people: int
+    ttft: float
+    """At the SLO's share of requests, like `tpot`."""
+    tpot: float
+    wait: float
+    """Of `ttft`, for a slot."""
+    behind: float
+    """Of `ttft`, for prompts of others and one's own."""
+    tokens: float
+    """Tokens a second that all get."""
+    requests: float
+    """Requests a second that end."""
+    response: float
+    """From a question to the end of its answer, on average."""
+    working: float
+    """Slots at work, on average (a count)."""
+    busy: float
+    """Share of the time that anything is at work, 0 to 1."""
+
+
+class Binds(StrEnum):
+    """What stops first."""
+
+    MEMORY = "memory"
+    SLOTS = "slots"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    ROUTER = "router"
+    GATEWAY = "gateway"
+    NETWORK = "network"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A count of people: with the speeds' low ends, with what is expected, with their high ends."""
+
+    low: int
+    value: int
+    high: int
+
+    def of(self, case: Case) -> int:
+        """One of the three."""
+        return int(getattr(self, case))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How many people are served."""
+
+    active: Range
+    """In a conversation at the same time."""
+    named: Range
+    """With an account, when `active_share` of them are active at the peak."""
+    planned: int
+    """Active people to plan with: `value` where batches were measured, else `low`."""
+    met: Met
+    """What so many meet (one person, when not even one is served well)."""
+    binds: Binds
+    why: str
+    """A sentence: what stops the next person from being served as well."""
+    usage: Usage
+    slo: Slo
+    serving: Serving
+
+
+def people(usage: Usage, slo: Slo, serving: Serving) -> Answer:
+    """The most people whose requests stay within `slo`, and why no more. Raises PeopleError when nobody can tell."""
+    if usage.input_tokens + usage.output_tokens > serving.context:
+        raise PeopleError(
+            f"{usage.input_tokens:.0f} tokens of a question and {usage.output_tokens:.0f} of its answer are more than "
+            f"the {serving.context} of a slot: make contextLength larger, or plan with shorter ones"
+        )
+    counts = {case: most(usage, slo, serving, case) for case in CASES}
+    active = Range(**counts)
+    planned = active.of(serving.plan)
+    named = Range(**{case: math.floor(count / usage.active_share + 1e-9) for case, count in counts.items()})
+    binds, why = _binding(usage, slo, serving, planned)
+    return Answer(
+        active=active,
+        named=named,
+        planned=planned,
+        met=meet(max(planned, 1), usage, slo, serving, serving.plan),
+        binds=binds,
+        why=why,
+        usage=usage,
+        slo=slo,
+        serving=serving,
+    )
+
+
+def most(usage: Usage, slo: Slo, serving: Serving, case: Case) -> int:
+    """The largest number of active people for whom `slo` holds; 0 when not even for one."""
+
+    def holds(count: int) -> bool:
+        return within(meet(count, usage, slo, serving, case), slo)
+
+    low, high = 0, 1
+    while high <= MOST_PEOPLE and holds(high):
+        low, high = high, high * 2
+    high = min(high, MOST_PEOPLE + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def within(met: Met, slo: Slo) -> bool:
+    """Whether both limits hold."""
+    return met.ttft <= slo.ttft and met.tpot <= slo.tpot
+
+
+def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "value") -> Met:
+    """What so many active people meet. Raises PeopleError for a number that cannot be planned for.
+
+    TTFT is the wait for a slot, the prompts before one's own, one's own, and a step. Of a sum of two waits the quantile
+    is taken as one's quantile and the other's mean, whichever way is more.
+    """
+    if not 1 <= count <= MOST:
+        raise PeopleError(f"{count} people: between 1 and {MOST} can be planned for")
+    speeds = _Speeds(serving, usage, case)
+    try:
+        queue = closed(count, usage.think_s, speeds.ends, serving.slots)
+        crowd = _crowd(queue, slo.part)
+        prompts = _prompts(speeds, -(-crowd // serving.engines))
+    except (QueueError, ValueError, OverflowError) as wrong:
+        raise PeopleError(f"{count} people cannot be planned for: {wrong}") from wrong
+    slot, prompt = queue.wait_quantile(slo.part), prompts.wait_quantile(slo.part)
+    wait, behind = max((slot, prompts.wait), (queue.wait, prompt), key=sum)
+    step = speeds.gap(crowd)
+    return Met(
+        people=count,
+        ttft=wait + behind + speeds.prompt + speeds.step(crowd),
+        tpot=step,
+        wait=wait,
+        behind=behind + speeds.prompt,
+        tokens=queue.throughput * usage.output_tokens,
+        requests=queue.throughput,
+        response=queue.response,
+        working=queue.working,
+        busy=_busy(count, usage.think_s, queue, speeds),
+    )
+
+
+def _busy(count: int, think: float, queue: Queue, speeds: _Speeds) -> float:
+    """Share of the time with anything at work: in a closed chain nobody in the room is everybody thinking."""
+    if not think:
+        return 1.0
+    # Arrivals find others as a chain with one person less does; nobody there has this probability for all of them.
+    weight, total = 1.0, 1.0
+    for present in range(1, count + 1):
+        weight *= (count - present + 1) / think / speeds.ends(min(present, queue.slots))
+        total += weight
+        if total > 1e15:
+            return 1.0
+    return 1 - 1 / total
+
+
+def _crowd(queue: Queue, part: float) -> int:
+    """Requests at work, one's own included, that this share of requests does not find exceeded."""
+    total = 0.0
+    for others, probability in enumerate(queue.found):
+        total += probability
+        if total >= part or others + 1 >= queue.slots:
+            return others + 1
+    return min(len(queue.found), queue.slots)
+
+
+def _prompts(speeds: _Speeds, working: int) -> Queue:
+    """Prompts of one engine's slots: each comes when the slot's answer is done, and only one is computed at a time."""
+    return closed(working, speeds.writing(working), lambda _: 1 / speeds.prompt, 1)
+
+
+class _Speeds:
+    """A machine's seconds and rates in one of the three cases."""
+
+    def __init__(self, serving: Serving, usage: Usage, case: Case) -> None:
+        # Answers together are never slower than one after the other would be.
+        best, rates = 0.0, []
+        for speed in serving.decode:
+            best = max(best, float(getattr(speed, case)))
+            rates.append(best)
+        self._rates: Sequence[float] = rates
+        self._engines = serving.engines
+        self._output = usage.output_tokens
+        self._ceiling = min(serving.ceilings.values(), default=math.inf)
+        self.prompt = usage.prompt_tokens / float(getattr(serving.prefill, case))
+        """Seconds of one prompt, alone."""
+
+    def alone(self, working: int) -> float:
+        """Seconds of a step of one engine with so many answers."""
+        return working / self._rates[working - 1]
+
+    def step(self, working: int) -> float:
+        """Seconds of a step, or until the narrowest part has let a token of each pass."""
+        return max(self.alone(-(-working // self._engines)), working / self._ceiling)
+
+    def gap(self, working: int) -> float:
+        """Seconds between an answer's tokens, while the prompts of its neighbours interrupt it."""
+        mine = -(-working // self._engines)
+        return max(self.alone(mine) + (mine - 1) * self.prompt / self._output, working / self._ceiling)
+
+    def writing(self, working: int) -> float:
+        """Seconds that an answer takes to be written beside so many on its engine."""
+        return self._output * self.alone(working)
+
+    def ends(self, working: int) -> float:
+        """Requests a second that end, over all engines, each with its even part of them."""
+        each, more = divmod(working, self._engines)
+        ended = (self._engines - more) * self._engine(each) + (more * self._engine(each + 1) if more else 0.0)
+        return min(ended, self._ceiling / self._output)
+
+    def _engine(self, working: int) -> float:
+        return 1 / (self._output / self._rates[working - 1] + self.prompt) if working else 0.0
+
+
+def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Binds, str]:
+    """What keeps one more person from being served as well, and a sentence about it."""
+    case = serving.plan
+    if served >= MOST_PEOPLE:
+        return Binds.NOTHING, f"{MOST_PEOPLE} people are the most that is looked at, and they are served."
+    met = meet(served + 1, usage, slo, serving, case)
+    start = f"With {met.people} active people" if served else "Even one person alone"
+    share = f"{1 - slo.part:.0%}".replace("%", " %")
+    late = f"{start}: {share} of first tokens come after more than {met.ttft:.1f} s, {slo.ttft:g} s are promised"
+    slow = f"{start}: tokens come {_ms(met.tpot)} apart, {_ms(slo.tpot)} are promised"
+    free = replace(serving, ceilings={})
+    narrowest = min(serving.ceilings, key=lambda name: serving.ceilings[name], default=None)
+    if narrowest is not None and within(meet(served + 1, usage, slo, free, case), slo):
+        limit = serving.ceilings[narrowest]
+        text = slow if met.tpot > slo.tpot else late
+        return _named(narrowest), f"{text}, because the {narrowest} passes on {limit:.0f} tokens/s at most."
+    speeds = _Speeds(serving, usage, case)
+    working = -(-_crowd_of(met, serving) // serving.engines)
+    if met.tpot > slo.tpot:
+        alone = speeds.alone(working)
+        if alone <= slo.tpot:
+            return Binds.PREFILL, f"{slow}, because the prompts of others interrupt the answers."
+        return Binds.DECODE, f"{slow}; the engine takes {_ms(alone)} for a step of {working} answers."
+    if met.wait <= met.ttft / 2:
+        return Binds.PREFILL, f"{late}, {met.behind:.1f} s of it for prompts, which are computed one after the other."
+    if working * speeds.prompt > speeds.writing(working):
+        return (
+            Binds.PREFILL,
+            f"{late}, {met.wait:.1f} s of it for a slot; slots are taken up by prompts, not by answers.",
+        )
+    if _more_slots_help(usage, slo, serving, served):
+        if serving.room is False:
+            return Binds.MEMORY, f"{late}, {met.wait:.1f} s of it for a slot, and memory has no room for another slot."
+        return Binds.SLOTS, f"{late}, {met.wait:.1f} s of it for a slot; the engine could do more at once than it may."
+    return (
+        Binds.DECODE,
+        f"{late}, {met.wait:.1f} s of it for a slot, and more slots would only make every answer slower.",
+    )
+
+
+def _crowd_of(met: Met, serving: Serving) -> int:
+    return min(met.people, serving.slots)
+
+
+def _more_slots_help(usage: Usage, slo: Slo, serving: Serving, served: int) -> bool:
+    """Whether one more slot of each engine, its step as much longer as the last one's, brings half its share of people.
+
+    With one slot nothing is known of two: all measured machines are quicker with two at once.
+    """
+    slots = len(serving.decode)
+    if slots == 1:
+        return True
+
+    def longer(case: Case) -> float:
+        last, before = (float(getattr(one, case)) for one in (serving.decode[-1], serving.decode[-2]))
+        step = max(slots / last, (slots - 1) / before)
+        return (slots + 1) / (step + max(slots / last - (slots - 1) / before, 0.0))
+
+    more = Speed(
+        value=longer("value"),
+        low=min(longer("low"), longer("value")),
+        high=max(longer("high"), longer("value")),
+        basis=serving.decode[-1].basis,
+    )
+    wanted = math.ceil(served * (1 + 0.5 / slots)) if served else 1
+    tried = replace(serving, decode=(*serving.decode, more))
+    return within(meet(max(wanted, served + 1), usage, slo, tried, serving.plan), slo)
+
+
+def _named(name: str) -> Binds:
+    return Binds(name) if name in set(Binds) else Binds.NETWORK
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
