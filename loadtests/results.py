@@ -45,6 +45,8 @@ def _number(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+Said = tuple[Literal["pass", "fail", "none"], str]
+"""A verdict, and why."""
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -345,6 +347,8 @@ def build(
     found: Answer | None = None,
     stopped: str = "",
     window: tuple[int, int] | None = None,
+    label: str = "whole run",
+    said: Said | None = None,
 ) -> Result:
     """A result from the records of a run.
 
@@ -361,10 +365,15 @@ def build(
         found: what the search found.
         stopped: why the run ended early.
         window: the measured part in nanoseconds; the whole run when not given.
+        label: what the measured part is.
+        said: the verdict of a run of several parts; that on the measured part when not given. A run that was stopped
+            has none, whatever is given.
     """
     ordered = sorted(records, key=_order)
     low, high = span(ordered)
-    verdict, reason = _verdict(ordered, objectives, allowed, checks, stopped, window or (low, high))
+    if stopped:
+        said = "none", f"the run was stopped: {stopped}"
+    verdict, reason = said or judge(ordered, objectives, checks, allowed=allowed, window=window)
     return Result(
         schema_version=VERSION, title=title, started=started, seconds=_number((high - low) / metrics.SECOND),
         complete=not stopped, stopped=stopped, verdict=verdict, reason=reason, objectives=slo.limits(objectives),
@@ -373,7 +382,7 @@ def build(
             Check(name=g.name, side=g.side.value, word=g.word, value=g.value, limit=g.limit, why=g.why)  # type: ignore[arg-type]
             for g in checks
         ],
-        whole=level("whole run", None, ordered, objectives, window), levels=list(levels),
+        whole=level(label, None, ordered, objectives, window), levels=list(levels),
         timeline=timeline(ordered, objectives), heat=heat(ordered), series=list(series), answer=found,
         compatible={
             one.tool: {
@@ -385,21 +394,21 @@ def build(
     )  # fmt: skip
 
 
-def _verdict(
+def judge(
     records: Sequence[Record],
     objectives: Objectives,
-    allowed: float,
     checks: Sequence[gates.Gate],
-    stopped: str,
-    window: tuple[int, int],
-) -> tuple[Literal["pass", "fail", "none"], str]:
-    if stopped:
-        return "none", f"the run was stopped: {stopped}"
+    *,
+    allowed: float = 0.05,
+    window: tuple[int, int] | None = None,
+) -> Said:
+    """The verdict on one load, and why. Without gates, or without requests that count, there is none."""
     if why := gates.no_verdict(checks):
         return "none", why
     if not checks:
         return "none", "no gate was looked at"
-    inside = [one for one in records if window[0] <= one.intended_ns < window[1]]
+    low, high = window or span(records)
+    inside = [one for one in records if low <= one.intended_ns < high]
     counted, missed = slo.misses(inside, objectives)
     if not counted:
         return "none", "no request can be counted"

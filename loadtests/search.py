@@ -24,6 +24,8 @@ from loadtests.stats import Interval, Sequential, Verdict, percentile, student
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 600
 _EXTENSIONS: Final = 4
+_LEAST: Final = 3
+"""Fewer repetitions tell no interval."""
 DIFFER: Final = 0.8
 """Up to here (standard deviation over mean of the shares at one load) the intervals have been proven."""
 
@@ -117,8 +119,12 @@ class Plan:
                 f"lowest {self.lowest:g}, start {self.start:g}, highest {self.highest:g}: they must be above zero and "
                 "in this order"
             )
-        if self.repeats < 3:
+        if self.repeats < _LEAST:
             raise ValueError(f"{self.repeats} repeats tell no interval; allowed: 3 and more")
+
+
+class OutOfTime(Exception):
+    """A probe may raise it: the time for the whole search is over. The search then says what it knows."""
 
 
 class Ending(StrEnum):
@@ -195,7 +201,13 @@ class _Search:
         return (max(good) if good else None), (min(bad) if bad else None)
 
     def narrow(self, low: float, high: float) -> bool:
-        return high - low <= 1 if self.plan.whole else high <= low * (1 + self.plan.tolerance)
+        return high <= low * (1 + self.plan.tolerance) or (self.plan.whole and high - low <= 1)
+
+    def known(self) -> str:
+        """What the probes so far say, in words."""
+        low, high = self.bracket() if self.done else (None, None)
+        holds = "no load was seen to hold" if low is None else f"the objectives hold at {low:g}"
+        return holds + ("" if high is None else f", they do not at {high:g}")
 
     def rounded(self, load: float) -> float:
         load = min(max(load, self.plan.lowest), self.plan.highest)
@@ -211,6 +223,14 @@ def search(plan: Plan, probe: Probe, told: Callable[[str], None] = lambda _: Non
         told: is given a line of progress for each probe.
     """
     run = _Search(plan, probe)
+    try:
+        return _searched(run, told)
+    except OutOfTime as over:
+        return Found(Ending.UNCLEAR, None, f"{over}: {run.known()}", tuple(run.done), tuple(run.finals))
+
+
+def _searched(run: _Search, told: Callable[[str], None]) -> Found:
+    plan = run.plan
     load = run.rounded(plan.start)
     for _ in range(plan.probes):
         result = run.look(load)
@@ -251,27 +271,33 @@ def _never(run: _Search) -> Found:
 def _finish(run: _Search, low: float, high: float, told: Callable[[str], None]) -> Found:
     """Repeats probes around the bracket, until the crossing is inside, and draws the interval from them."""
     plan = run.plan
-    step = 1.0 if plan.whole else 1 + plan.tolerance
     results: dict[float, list[ProbeResult]] = {}
-    middle = math.sqrt(low * high)
-    around = [low, high] if plan.whole else [middle / step, middle, middle * step]
-    fresh = list(dict.fromkeys(run.rounded(load) for load in around))
+    middle, step = math.sqrt(low * high), 1 + plan.tolerance
+    around = [low, high] if plan.whole and high - low <= 1 else [middle / step, middle, middle * step]
+    fresh = sorted({run.rounded(load) for load in around})
     order = np.random.default_rng(plan.seed)
+    over = ""
     for _ in range(_EXTENSIONS + 1):
-        # In any order, so that what changes with time (heat, caches) does not look like load.
-        for load in order.permutation(np.repeat(np.array(fresh, dtype=np.float64), plan.repeats)):
-            result = run.ask(float(load), Budget(plan.final_requests, None))
-            run.finals.append(result)
-            told(f"again {load:g}: {result.share:.1%} of {result.n} missed")
-            if result.invalid:
-                why = f"a repetition at {load:g} says nothing: {result.invalid}"
-                return Found(Ending.INVALID, None, why, tuple(run.done), tuple(run.finals))
-            results.setdefault(float(load), []).append(result)
+        try:
+            # Each load once in a round, in any order: what changes with time (heat, caches) does not look like load.
+            for load in (float(one) for _ in range(plan.repeats) for one in order.permutation(np.array(fresh))):
+                result = run.ask(load, Budget(plan.final_requests, None))
+                run.finals.append(result)
+                told(f"again {load:g}: {result.share:.1%} of {result.n} missed")
+                if result.invalid:
+                    why = f"a repetition at {load:g} says nothing: {result.invalid}"
+                    return Found(Ending.INVALID, None, why, tuple(run.done), tuple(run.finals))
+                results.setdefault(load, []).append(result)
+        except OutOfTime as error:
+            over = f"{error}, before all repetitions were done"
+            results = {load: ones for load, ones in results.items() if len(ones) >= _LEAST}
+            if len(results) < 2:
+                raise
         levels = sorted(results)
         crossing = interval(levels, [results[level] for level in levels], plan)
         wider = _wider(levels, crossing[1], plan)
         fresh = [load for load in (run.rounded(one) for one in wider) if load not in results]
-        if not fresh:
+        if over or not fresh:
             break
     binds, answer = crossing
     if not plan.lowest <= answer.value <= plan.highest or answer.low >= levels[-1] or answer.high <= levels[0]:
@@ -284,7 +310,9 @@ def _finish(run: _Search, low: float, high: float, told: Callable[[str], None]) 
         tuple(run.done),
         tuple(run.finals),
         binds,
-        _caution(run.finals, answer.value),
+        "; ".join(
+            one for one in (over, _caution([one for ones in results.values() for one in ones], answer.value)) if one
+        ),
     )
 
 
@@ -303,8 +331,9 @@ def _caution(finals: Sequence[ProbeResult], value: float) -> str:
 
 def _wider(levels: Sequence[float], answer: Interval, plan: Plan) -> tuple[float, ...]:
     """Loads to probe too, because the interval reaches beyond those that were."""
-    down = levels[0] - 1 if plan.whole else levels[0] / (1 + plan.tolerance)
-    up = levels[-1] + 1 if plan.whole else levels[-1] * (1 + plan.tolerance)
+    down, up = levels[0] / (1 + plan.tolerance), levels[-1] * (1 + plan.tolerance)
+    if plan.whole:
+        down, up = min(down, levels[0] - 1), max(up, levels[-1] + 1)
     return ((down,) if answer.low < levels[0] else ()) + ((up,) if answer.high > levels[-1] else ())
 
 

@@ -287,6 +287,26 @@ def little(starts: ArrayLike, ends: ArrayLike, window: tuple[float, float]) -> f
     return abs(in_flight(began, ended, window) / wanted - 1) if wanted > 0 else 0.0
 
 
+def edges(starts: ArrayLike, ends: ArrayLike, window: tuple[float, float]) -> float:
+    """By how much Little's law may be off by chance, as a share: what lies over the edges of the window comes from few.
+
+    Twice the standard deviation of (rest of those that began before) - (rest of those that end after), each such rest
+    being a draw of its own.
+
+    Raises:
+        TooFew: nothing began in the window.
+    """
+    low, high = window
+    began, ended = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
+    inside = (began >= low) & (began < high)
+    wanted = float((ended[inside] - began[inside]).sum())
+    if not wanted > 0:
+        raise TooFew("no request began in the window")
+    before = np.clip(ended[began < low], low, high) - low
+    after = np.maximum(ended[inside] - high, 0)
+    return 2 * math.sqrt(float((before**2).sum() + (after**2).sum())) / wanted
+
+
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,47 @@ def test_littles_law_notices_a_window_that_cuts_the_load() -> None:
     assert next(gate for gate in cut if gate.name == "Little's law").passed is False
 
 
+def test_littles_law_allows_what_few_answers_do_over_the_edges() -> None:
+    """Two people, answers of ten seconds, two minutes: one answer more or less in the window is no lost record."""
+    records = [record(k * 6_000.0 + 700 * (k % 3), ttft=10_000.0) for k in range(24)]
+    window = (records[3].intended_ns, records[-1].intended_ns + 1)
+    gate = gates.little(records, window)
+    assert gate.passed is True
+    assert gate.value == "off by 3.8%"
+    assert "over the edges" in gate.limit
+
+
+def test_the_warm_up_before_the_window_is_seen_by_the_gate() -> None:
+    cold = [*run(40, ttft=5000.0), *run()[40:]]
+    cold.sort(key=lambda one: one.intended_ns)
+    window = (cold[40].intended_ns, cold[-1].intended_ns + 1)
+    found = {gate.name: gate for gate in gates.check(cold, PEOPLE, window=window)}
+    assert found["steady state"].passed is True
+    assert found["steady state"].value.startswith("steady from value 45 of 400")
+
+
+def test_parts_of_a_run_are_judged_together() -> None:
+    good, bad = (gates.check(run(late=late), PEOPLE, client=QUIET) for late in (0.0, 30.0))
+    assert [gate.word for gate in gates.merge([("1 user", good)])] == [gate.word for gate in good]
+    merged = {gate.name: gate for gate in gates.merge([("1 user", good), ("2 users", bad), ("4 users", bad)])}
+    assert merged["late sends"].passed is False
+    assert merged["late sends"].value == "not in 2 of 3; 4 users: p99 30.0 ms"
+    assert merged["steady state"].passed is True
+    assert merged["steady state"].value.startswith("4 users: steady from value")
+    assert merged["model warm"].passed is None, "what one part could not look at is not known"
+
+
+def test_most_repetitions_must_stand_still_and_all_must_keep_what_is_the_clients() -> None:
+    calm, moving = gates.check(run(), PEOPLE, client=QUIET), gates.check(drifting(), PEOPLE, client=QUIET)
+    few, many = ([("a", calm)] * 4 + [("b", moving)], [("a", calm)] * 2 + [("b", moving)] * 2)
+    word = {len(one): next(g for g in gates.merge(one, 0.75) if g.name == "steady state") for one in (few, many)}
+    assert word[5].passed is True
+    assert word[5].value.startswith("not in 1 of 5")
+    assert word[4].passed is False
+    busy = gates.check(run(), PEOPLE, client=replace(QUIET, cpu=0.9))
+    assert gates.no_verdict(gates.merge([("a", calm)] * 9 + [("b", busy)], 0.75)).startswith("the client was")
+
+
 def test_nothing_measured_is_nothing_passed() -> None:
     found = {gate.name: gate for gate in gates.check([], PEOPLE)}
     assert {name for name, gate in found.items() if gate.passed} == set()

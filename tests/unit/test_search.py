@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from loadtests.search import Budget, Ending, Found, Plan, Probe, ProbeResult, isotonic, search
+from loadtests.search import Budget, Ending, Found, OutOfTime, Plan, Probe, ProbeResult, isotonic, search
 from loadtests.stats import Sequential, Verdict
 
 # Slots, seconds that an answer holds one, objective for the wait in seconds, requests of a final probe, and the rate at
@@ -107,6 +107,57 @@ def test_users_are_whole_numbers() -> None:
     assert answer.load is not None
     assert answer.load.value == pytest.approx(41 - 2 * 2.944, abs=1)
     assert all(one.load == int(one.load) for one in answer.probes + answer.finals)
+
+
+def test_many_users_are_told_within_the_tolerance_not_to_the_head() -> None:
+    answer = search(
+        rates(whole=True, start=1, lowest=1, highest=5000), coin(lambda users: 1 / (1 + np.exp(-(users - 900) / 50)))
+    )
+    assert answer.load is not None, answer.why
+    assert answer.load.value == pytest.approx(900 - 50 * 2.944, rel=0.05)
+    assert len(answer.probes) < 18, "halving to the last user would take longer"
+    assert all(one.load == int(one.load) for one in answer.probes + answer.finals)
+
+
+class Limited:
+    """A probe that may be asked so many times."""
+
+    def __init__(self, probe: Probe, times: int) -> None:
+        self.probe, self.left = probe, times
+
+    def __call__(self, load: float, seed: int, budget: Budget) -> ProbeResult:
+        self.left -= 1
+        if self.left < 0:
+            raise OutOfTime("15 min were over")
+        return self.probe(load, seed, budget)
+
+
+@pytest.mark.parametrize(
+    ("times", "ending", "words"),
+    [
+        (0, Ending.UNCLEAR, "15 min were over: no load was seen to hold"),
+        (2, Ending.UNCLEAR, "15 min were over: the objectives hold at 2"),
+        (5, Ending.UNCLEAR, "15 min were over: the objectives hold at 8, they do not at 16"),
+    ],
+)
+def test_a_search_whose_time_is_over_says_what_it_knows(times: int, ending: Ending, words: str) -> None:
+    answer = search(rates(start=1), Limited(server(16, 1.0, 0.2), times))
+    assert (answer.ending, answer.why) == (ending, words)
+    assert answer.load is None
+    assert len(answer.probes) == times
+
+
+def test_repetitions_that_were_cut_short_still_tell_an_interval_with_a_caution() -> None:
+    whole = search(rates(start=1), server(16, 1.0, 0.2))
+    known = len(whole.probes)
+    few = search(rates(start=1), Limited(server(16, 1.0, 0.2), known + 7))
+    assert (few.ending, few.load) == (Ending.UNCLEAR, None), "two repetitions of a load tell no interval"
+    enough = search(rates(start=1), Limited(server(16, 1.0, 0.2), known + 9))
+    assert enough.ending is Ending.FOUND, enough.why
+    assert enough.load is not None
+    assert whole.load is not None
+    assert enough.load.overlaps(whole.load)
+    assert enough.caution == "15 min were over, before all repetitions were done"
 
 
 def test_the_objective_that_is_missed_first_binds() -> None:
