@@ -9,59 +9,16 @@ Slots and people are the exact closed chain of `queueing`, prompts that collide 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 from stack.capacity.queueing import MOST, Queue, QueueError, closed
+from stack.capacity.serving import CASES, Case, Serving, Speeds
 from stack.capacity.speed import Speed
 from stack.capacity.usage import PeopleError, Slo, Usage
 
-Case = Literal["low", "value", "high"]
-CASES: Final[tuple[Case, ...]] = ("low", "value", "high")
 MOST_PEOPLE: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """One model on a machine, as far as people notice. Speeds are tokens a second."""
-
-    decode: tuple[Speed, ...]
-    """Of all answers of one engine together, with 1, 2, … of them: one for each of its slots."""
-    prefill: Speed
-    """Of prompts, one at a time."""
-    context: int
-    """Tokens of each slot."""
-    engines: int = 1
-    """How many such engines share the work: cards that each hold the model, or hosts."""
-    measured: bool = False
-    """Whether several answers at once were measured on this machine. If not, plans are made with `low`."""
-    room: bool | None = None
-    """Whether memory has room for one more slot; None when nobody knows."""
-    ceilings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Gateway, router, network: tokens a second that each passes on at most, over all engines."""
-
-    def __post_init__(self) -> None:
-        """Raises PeopleError for what cannot be."""
-        speeds = [*self.decode, self.prefill]
-        if not self.decode or self.engines < 1:
-            raise PeopleError("a machine has at least one engine with one slot")
-        if not all(0 < one.low <= one.value <= one.high < math.inf for one in speeds):
-            raise PeopleError("speeds are above 0, each with its low below and its high above it")
-        if not all(limit > 0 for limit in self.ceilings.values()):
-            raise PeopleError("what passes no tokens at all serves nobody: ceilings are above 0 tokens/s")
-
-    @property
-    def slots(self) -> int:
-        """Of all engines together."""
-        return self.engines * len(self.decode)
-
-    @property
-    def plan(self) -> Case:
-        """The case to plan with: without measured batches, predictions promise too much (docs/planner.md)."""
-        return "value" if self.measured else "low"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,25 +140,25 @@ def within(met: Met, slo: Slo) -> bool:
 def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "value") -> Met:
     """What so many active people meet. Raises PeopleError for a number that cannot be planned for.
 
-    TTFT is the wait for a slot, the prompts before one's own, one's own, and a step. Of a sum of two waits the quantile
-    is taken as one's quantile and the other's mean, whichever way is more.
+    TTFT is the wait for a slot, the prompts before one's own, one's own, and a step; all prompts are equally long. Two
+    waits that know nothing of each other: their means add up, and so do the squares of what the late ones wait longer.
     """
     if not 1 <= count <= MOST:
         raise PeopleError(f"{count} people: between 1 and {MOST} can be planned for")
-    speeds = _Speeds(serving, usage, case)
+    speeds = Speeds(serving, usage, case)
     try:
         queue = closed(count, usage.think_s, speeds.ends, serving.slots)
         crowd = _crowd(queue, slo.part)
-        prompts = _prompts(speeds, -(-crowd // serving.engines))
     except (QueueError, ValueError, OverflowError) as wrong:
         raise PeopleError(f"{count} people cannot be planned for: {wrong}") from wrong
-    slot, prompt = queue.wait_quantile(slo.part), prompts.wait_quantile(slo.part)
-    wait, behind = max((slot, prompts.wait), (queue.wait, prompt), key=sum)
-    step = speeds.gap(crowd)
+    others = queue.throughput * (count - 1) / count / serving.engines
+    usual, long = _prompts_before(others, speeds.prompt, -(-crowd // serving.engines), slo.part)
+    late = queue.wait_quantile(slo.part)
+    wait, behind = _both((queue.wait, late), (usual, long))
     return Met(
         people=count,
         ttft=wait + behind + speeds.prompt + speeds.step(crowd),
-        tpot=step,
+        tpot=speeds.gap(crowd),
         wait=wait,
         behind=behind + speeds.prompt,
         tokens=queue.throughput * usage.output_tokens,
@@ -212,7 +169,7 @@ def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "val
     )
 
 
-def _busy(count: int, think: float, queue: Queue, speeds: _Speeds) -> float:
+def _busy(count: int, think: float, queue: Queue, speeds: Speeds) -> float:
     """Share of the time with anything at work: in a closed chain nobody in the room is everybody thinking."""
     if not think:
         return 1.0
@@ -236,52 +193,26 @@ def _crowd(queue: Queue, part: float) -> int:
     return min(len(queue.found), queue.slots)
 
 
-def _prompts(speeds: _Speeds, working: int) -> Queue:
-    """Prompts of one engine's slots: each comes when the slot's answer is done, and only one is computed at a time."""
-    return closed(working, speeds.writing(working), lambda _: 1 / speeds.prompt, 1)
+def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Of two waits, each with mean and quantile: what each has in the quantile of their sum."""
+    over = [max(late - mean, 0.0) for mean, late in (one, other)]
+    part = math.hypot(*over) / sum(over) if any(over) else 0.0
+    return one[0] + part * over[0], other[0] + part * over[1]
 
 
-class _Speeds:
-    """A machine's seconds and rates in one of the three cases."""
+def _prompts_before(rate: float, seconds: float, working: int, part: float) -> tuple[float, float]:
+    """Seconds that the prompts before one's own take: on average, and at most for this share of requests.
 
-    def __init__(self, serving: Serving, usage: Usage, case: Case) -> None:
-        # Answers together are never slower than one after the other would be.
-        best, rates = 0.0, []
-        for speed in serving.decode:
-            best = max(best, float(getattr(speed, case)))
-            rates.append(best)
-        self._rates: Sequence[float] = rates
-        self._engines = serving.engines
-        self._output = usage.output_tokens
-        self._ceiling = min(serving.ceilings.values(), default=math.inf)
-        self.prompt = usage.prompt_tokens / float(getattr(serving.prefill, case))
-        """Seconds of one prompt, alone."""
-
-    def alone(self, working: int) -> float:
-        """Seconds of a step of one engine with so many answers."""
-        return working / self._rates[working - 1]
-
-    def step(self, working: int) -> float:
-        """Seconds of a step, or until the narrowest part has let a token of each pass."""
-        return max(self.alone(-(-working // self._engines)), working / self._ceiling)
-
-    def gap(self, working: int) -> float:
-        """Seconds between an answer's tokens, while the prompts of its neighbours interrupt it."""
-        mine = -(-working // self._engines)
-        return max(self.alone(mine) + (mine - 1) * self.prompt / self._output, working / self._ceiling)
-
-    def writing(self, working: int) -> float:
-        """Seconds that an answer takes to be written beside so many on its engine."""
-        return self._output * self.alone(working)
-
-    def ends(self, working: int) -> float:
-        """Requests a second that end, over all engines, each with its even part of them."""
-        each, more = divmod(working, self._engines)
-        ended = (self._engines - more) * self._engine(each) + (more * self._engine(each + 1) if more else 0.0)
-        return min(ended, self._ceiling / self._output)
-
-    def _engine(self, working: int) -> float:
-        return 1 / (self._output / self._rates[working - 1] + self.prompt) if working else 0.0
+    One server, equal work, requests at random: the mean by Pollaczek and Khinchine, the tail exponential with that mean
+    of those who wait at all; never more than one prompt of each other slot.
+    """
+    busy = rate * seconds
+    all_others = (working - 1) * seconds
+    if busy >= 1:
+        return all_others, all_others
+    usual = busy * seconds / 2 / (1 - busy)
+    long = usual / busy * math.log(busy / (1 - part)) if busy > 1 - part else 0.0
+    return min(usual, all_others), min(long, all_others)
 
 
 def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Binds, str]:
@@ -300,7 +231,7 @@ def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Bin
         limit = serving.ceilings[narrowest]
         text = slow if met.tpot > slo.tpot else late
         return _named(narrowest), f"{text}, because the {narrowest} passes on {limit:.0f} tokens/s at most."
-    speeds = _Speeds(serving, usage, case)
+    speeds = Speeds(serving, usage, case)
     working = -(-_crowd_of(met, serving) // serving.engines)
     if met.tpot > slo.tpot:
         alone = speeds.alone(working)
