@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from loadtests import gates, metrics, search, slo, stats
 from loadtests.metrics import Objectives
 from loadtests.records import Outcome, Record
+from loadtests.tax import Tax
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCHEMA: Final = Path(__file__).with_name("results.schema.json")
 METRICS: Final = ("ttft", "ttfo", "tpot", "e2e", "wire_ttft")
 HEAT_ROWS: Final = 16
@@ -178,7 +179,7 @@ class Environment(Part):
 class Result(Part):
     """One run."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     title: str
     started: str
     """RFC 3339, UTC."""
@@ -201,6 +202,8 @@ class Result(Part):
     answer: Answer | None
     compatible: dict[str, dict[str, Figure | None]]
     """The means as other tools would have printed them."""
+    tax: Tax | None = None
+    """What the gateway adds, where it was measured."""
 
 
 # --- from records ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.report import words
+from loadtests.report import gateway, words
 from loadtests.report.svg import number, seconds
 from loadtests.results import Result
 
@@ -38,6 +38,8 @@ def render(result: Result) -> str:
         f"Latency counts from the intended start. Objectives: {words.objectives(result)}.",
         "",
     ]
+    if result.tax is not None:
+        rows += [_cell(gateway.sentence(result.tax)), ""]
     return "\n".join(rows)
 
 

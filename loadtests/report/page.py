@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final
 
-from loadtests.report import words
+from loadtests.report import gateway, words
 from loadtests.report.svg import Limit, Line, figure, heat, number, plot, seconds
 from loadtests.results import Distribution, Level, Moment, Result
 
@@ -65,7 +65,7 @@ def render(result: Result) -> str:
         [
             f"<h1>{escape(result.title)} · {escape(result.started)} · {escape(result.environment.target)}</h1>",
             _top(result), _gates(result), _cards(result), _load(result), _time(result), _machine(result),
-            _figures(result), _others(result), _where(result),
+            _gateway(result), _figures(result), _others(result), _where(result),
         ]
     )  # fmt: skip
     return (
@@ -223,6 +223,18 @@ def _machine(result: Result) -> str:
             figure("Machine", '<p class="none">not present: no Prometheus was asked, or it has no GPU figures</p>', [])
         ]
     return f'<h2>The machine</h2><div class="plots">{"".join(plots)}</div>'
+
+
+def _gateway(result: Result) -> str:
+    if result.tax is None:
+        return ""
+    head = "<tr>" + "".join(f"<th>{name}</th>" for name in gateway.HEADS) + "</tr>"
+    rows = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in gateway.rows(result.tax)]
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in gateway.notes(result.tax))
+    return (
+        f"<h2>The gateway</h2><p>{escape(gateway.sentence(result.tax))}</p>"
+        f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>{notes}'
+    )
 
 
 def _figures(result: Result) -> str:

@@ -144,9 +144,9 @@ def test_the_table_has_a_row_for_each_request() -> None:
     ("text", "words"),
     [
         ("{", "cannot be read as a result"),
-        ("[]", "schema_version None; this program reads 1"),
-        ('{"schema_version": 2}', "schema_version 2; this program reads 1"),
-        ('{"schema_version": 1}', r"is no result of this version: \w+: Field required"),
+        ("[]", "schema_version None; this program reads 2"),
+        ('{"schema_version": 1}', "schema_version 1; this program reads 2"),
+        ('{"schema_version": 2}', r"is no result of this version: \w+: Field required"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
