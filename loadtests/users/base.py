@@ -1,0 +1,58 @@
+"""What a scenario is: what one person does, told without locust, so that it can be run and tested alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from loadtests.records import Record
+from loadtests.stream import Client
+from loadtests.target import Target
+
+if TYPE_CHECKING:
+    from loadtests.workload import Profile
+
+
+class CannotGoOn(Exception):
+    """This scenario cannot work here, and no other person's could; the message says why and what to do.
+
+    It ends the run. What only one request met (an error, a refusal) is in that request's record instead.
+    """
+
+
+def _nowhere(_: Record) -> None:
+    """For a scenario that is run alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Whose session or request it is. Every session has a person of its own."""
+
+    target: Target
+    profile: Profile
+    seed: int
+    number: int
+    """Unique over all workers and the whole load: with the seed it says what this person asks. Goes into the records
+    as `session`."""
+    worker: int = 0
+    keep: Callable[[Record], None] = field(default=_nowhere, compare=False, repr=False)
+    """Takes the record of a request that the given client did not make. What `client.ask` made is kept already."""
+
+
+class Scenario(Protocol):
+    """What people of one kind do. Knows nothing of locust; one object serves all people, so it keeps no state."""
+
+    @property
+    def name(self) -> str:
+        """What records and reports call it."""
+
+    def session(self, client: Client, person: Person) -> Iterator[float]:
+        """One session of one person, in a closed loop: yields the seconds to think before each next turn.
+
+        Whoever runs it sleeps for so long and goes on, or closes it when no new turn should begin. It is closed too
+        when the person leaves in the middle of an answer: clean up in `finally`.
+        """
+
+    def once(self, client: Client, person: Person, intended_ns: int) -> None:
+        """One request of an open loop: a random turn of this person's conversation, meant to start at that moment."""
