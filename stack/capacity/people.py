@@ -1,9 +1,8 @@
 """How many people one model on one machine serves within a service-level objective, and what stops there. Pure.
 
 People think, ask, and read. A question waits for a slot, its prompt is computed (one prompt at a time), then its answer
-comes token by token, beside the other slots' answers. An engine with n requests at work ends one of them every
-`output / D(n) + prompt / P` seconds: D(n) is what n answers get together, P what prompts get, both tokens a second.
-Slots and people are the exact closed chain of `queueing`, prompts that collide another one of the slots.
+comes token by token, beside the other slots' answers (`serving`). Slots and people are the exact closed chain of
+`queueing`; prompts that come together are a queue before one server. Tests hold both against a simulation.
 """
 
 from __future__ import annotations

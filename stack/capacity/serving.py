@@ -1,7 +1,8 @@
-"""One model on a machine as far as people notice: how quick with 1, 2, … requests at work, and what passes on how much.
+"""One model on a machine as far as people notice: how quick with 1, 2, … requests at work, what passes on how much.
 
-An engine with n requests at work ends one of them every `output / D(n) + prompt / P` seconds: D(n) is what n answers get
-together, P what prompts get, both tokens a second. Prompts are computed one at a time, before any answer goes on. Pure.
+An engine with n requests at work ends one of them every `output / D(n) + prompt / P` seconds: D(n) is what n answers
+get together, P what prompts get, both tokens a second. Prompts are computed one at a time, before any answer goes on.
+Pure.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-from stack.capacity.speed import Speed
+from stack.capacity.least_squares import nonnegative
+from stack.capacity.speed import REACH, Speed, batch_band
 from stack.capacity.usage import PeopleError, Usage
 
 Case = Literal["low", "value", "high"]
 CASES: Final[tuple[Case, ...]] = ("low", "value", "high")
+SAME: Final = (-0.08, 0.08)  # band of what was measured on this machine, as in calibrate.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,45 @@ class Serving:
     def plan(self) -> Case:
         """The case to plan with: without measured batches, predictions promise too much (docs/planner.md)."""
         return "value" if self.measured else "low"
+
+
+def levels(measured: Mapping[int, float], slots: int) -> tuple[Speed, ...]:
+    """What 1 … `slots` answers get together, from measured levels (answers at once -> tokens a second of all).
+
+    Between two levels the seconds of a step are on a line; beyond the last one they go on as the best line through all
+    does, with the band of such guesses. Raises PeopleError for fewer than two levels, or more than twice the last one.
+    """
+    known = dict(sorted(measured.items()))
+    last = max(known, default=0)
+    if len(known) < 2 or not all(count >= 1 and rate > 0 for count, rate in known.items()):
+        raise PeopleError("a curve takes measured tokens/s at two numbers of answers at least, all above 0")
+    if slots > REACH * last:
+        raise PeopleError(
+            f"{slots} slots are more than twice the {last} answers that were measured: measure with more people, or "
+            "plan with fewer slots"
+        )
+    each, fixed = nonnegative([(float(count), 1.0) for count in known], [n / rate for n, rate in known.items()])
+    return tuple(_level(known, count, last, fixed + each * count) for count in range(1, slots + 1))
+
+
+def _level(known: Mapping[int, float], count: int, last: int, line: float) -> Speed:
+    below = max((one for one in known if one <= count), default=min(known))
+    above = min((one for one in known if one >= count), default=last)
+    first, then = below / known[below], above / known[above]
+    if count > last:
+        at, band = max(line, last / known[last]), batch_band()
+    elif count < min(known):
+        at, band = min(line, first), batch_band()
+    else:
+        part = (count - below) / (above - below) if above > below else 0.0
+        at, band = first + (then - first) * part, SAME
+    value = count / at
+    return Speed(
+        value=value,
+        low=value * (1 + min(band[0], 0)),
+        high=value * (1 + max(band[1], 0)),
+        basis=f"measured with up to {last} answers at once",
+    )
 
 
 class Speeds:
