@@ -6,12 +6,13 @@ export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
 WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
-	SEED N ONLY REST FORMAT GGUF RATES DEPTH
+	SEED N ONLY REST FORMAT GGUF RATES DEPTH \
+	PROFILE USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs plan calibrate preview down destroy env trust ca-renew password key keys basic client adopt \
+.PHONY: help up ask open status logs plan calibrate load preview down destroy env trust ca-renew password key keys basic client adopt \
 	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway \
 	bench-client bench-search bench-planner
 
@@ -55,6 +56,9 @@ plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file or http
 	$(OPS) plan
 calibrate: ## what this machine was measured to do, for the plan: RATES="model=answers:tokens/s,… …" [DEPTH=512]
 	$(OPS) calibrate
+load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…]; URL=… KEY=… [CA=…]
+	$(DEV)
+	@.venv/bin/python -m ops load
 doctor: ## check the host and get one streamed token
 	$(OPS) doctor
 down: ## stop the containers; `make up` starts them again

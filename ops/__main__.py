@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "contract": ("ops.contract", "contract"),
     "plan": ("ops.plan", "plan"),
     "calibrate": ("ops.calibration", "calibrate"),
+    "load": ("ops.load", "load"),
     "bench-deploy": ("ops.bench", "bench"),
 }
 

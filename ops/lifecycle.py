@@ -8,6 +8,7 @@ from typing import Any, Final
 from ops import certificate, health, look, models, repair, settings, show, volumes
 from ops.bootstrap import bootstrap
 from ops.errors import OpsError
+from ops.load import consumer
 from ops.progress import say
 from ops.pulumi import PROJECT, Pulumi, outputs
 from ops.request import Request, stack_word
@@ -67,6 +68,8 @@ def up(request: Request) -> int:
         repair.leftovers(pulumi, deployment, say)
         replace = repair.replacements(pulumi, deployment, say) + models.replacements(pulumi, deployment, say)
         deploy(session, *replace)
+        if consumer.forget(pulumi.stack):
+            say("consumers: removed what a load test that was killed had left")
     return report(session)
 
 

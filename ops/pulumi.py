@@ -107,8 +107,11 @@ class Pulumi:
         """Where the file backend marks a running update."""
         return own_backend() / ".pulumi" / "locks" / "organization" / PROJECT / self.stack
 
-    def call(self, *args: str, text: str | None = None, secret: bool = False) -> str:
-        """Runs the CLI on this stack and returns what it prints. `text` is its standard input: secrets only there."""
+    def call(self, *args: str, text: str | None = None, secret: bool = False, apart: bool = False) -> str:
+        """Runs the CLI on this stack and returns what it prints. `text` is its standard input: secrets only there.
+
+        `apart`: the terminal's Ctrl-C does not reach it.
+        """
         done = subprocess.run(
             [self.tools.pulumi, *args, "--stack", self.stack, "--non-interactive"],
             cwd=self.root,
@@ -117,6 +120,7 @@ class Pulumi:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=apart,
         )
         if done.returncode:
             what = f"`pulumi {args[0]}`" if secret else f"`pulumi {' '.join(args)}`"

@@ -13,6 +13,7 @@ from stack.config.texts import ModelRef, Moment, Name
 from stack.config.units import Duration, Size, mebibytes, seconds
 
 CHAT_CONSUMER: Final = "chat"  # Open WebUI's own key: the chat is a consumer of the gateway like anyone
+LOAD_CONSUMER: Final = "load"  # what `make load` comes as, for as long as it runs
 
 # The gateway refuses a file with more as a whole, and nobody's key is known.
 MOST_SECONDS: Final = 7 * 24 * 3600
@@ -86,3 +87,12 @@ class Consumer(Strict):
     """Longest time for one answer (at most 7d), which is then ended; unset is no limit."""
     expires: Moment | None = None
     """When the key stops working, with its time zone, for example 2027-01-31T00:00:00Z."""
+
+
+def load_consumer(expires: str) -> Consumer:
+    """Who `make load` is: all that may be measured, every model, no limit of its own; gone at a time, whatever happens.
+
+    Raises pydantic.ValidationError for a time without a zone.
+    """
+    scopes = (Scope.CHAT, Scope.EMBEDDINGS, Scope.NATIVE)
+    return Consumer.model_validate({"name": LOAD_CONSUMER, "scopes": scopes, "expires": expires})

@@ -11,7 +11,7 @@ from typing import Final
 import pulumi
 
 from stack import parts
-from stack.config.access import CHAT_CONSUMER, Credentials
+from stack.config.access import CHAT_CONSUMER, LOAD_CONSUMER, Credentials, load_consumer
 from stack.config.explain import ConfigError, parse_platform
 from stack.config.gateway import TlsMode
 from stack.config.model import Platform
@@ -71,6 +71,7 @@ def load() -> Environment:
         lock.require(parts.needed(platform))
     except parts.MissingPart as error:
         raise pulumi.RunError(str(error)) from None
+    platform = _with_load(config, platform)
     keys = {consumer.name: config.get_secret(f"key-{consumer.name}") for consumer in platform.consumers}
     for name in keys.keys() & {"default", CHAT_CONSUMER, *(one.name for one in platform.services if one.api)}:
         keys[name] = config.require_secret(f"key-{name}")
@@ -95,6 +96,16 @@ def load() -> Environment:
         ),
         adopt=frozenset(filter(None, os.environ.get("PRIVATE_LLM_ADOPT", "").split(","))),
     )
+
+
+def _with_load(config: pulumi.Config, platform: Platform) -> Platform:
+    """The platform with the consumer of a load test that runs; without an end it would not be let in."""
+    ends = config.get(f"{LOAD_CONSUMER}-expires")
+    if not ends:
+        return platform
+    if any(one.name == LOAD_CONSUMER for one in platform.consumers):
+        raise pulumi.RunError(f"a load test runs as consumer `{LOAD_CONSUMER}`, and there is one of that name already")
+    return platform.model_copy(update={"consumers": (*platform.consumers, load_consumer(ends))})
 
 
 def _unbuildable(platform: Platform) -> Iterator[str]:

@@ -11,13 +11,14 @@ import json
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from stack.config.access import CHAT_CONSUMER, MOST_MEBIBYTES, MOST_SECONDS, Consumer, Credentials
+from stack.config.access import CHAT_CONSUMER, LOAD_CONSUMER, MOST_MEBIBYTES, MOST_SECONDS, Consumer, Credentials
 from stack.config.gateway import Rate
 from stack.config.units import mebibytes, seconds
 from stack.parts import ServedModel
 
 FORMAT = 1
 MOST = 100_000  # requests a minute that the file can say, and a configuration for one consumer
+MANY = {CHAT_CONSUMER, LOAD_CONSUMER}  # those behind whom many people stand: the usual rate is one person's
 # Least and most of each number; beyond them the gateway refuses the file as a whole.
 BOUNDS = {
     "requests_per_minute": (1, MOST),
@@ -38,7 +39,7 @@ def render(
     *,
     default: Rate,
 ) -> str:
-    """The file's text; `default` is the rate of consumers that name none of their own, except the chat."""
+    """The file's text; `default` is the rate of consumers that name none of their own, except `MANY`."""
     entries = [_consumer(consumer, credentials[consumer.name], models, default) for consumer in consumers]
     return json.dumps({"version": FORMAT, "consumers": entries}, indent=2)
 
@@ -50,7 +51,7 @@ def _allowed(names: Sequence[str], models: Sequence[ServedModel]) -> list[str]:
 
 def _rate(consumer: Consumer, default: Rate) -> tuple[int | None, int | None]:
     """Requests a minute, and how many more at once. The people behind the chat are limited one by one, not together."""
-    if consumer.requests_per_minute is None and consumer.name == CHAT_CONSUMER:
+    if consumer.requests_per_minute is None and consumer.name in MANY:
         return None, None
     a_minute = int(default.events * 60 / seconds(default.per))
     return (

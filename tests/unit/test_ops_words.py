@@ -6,11 +6,13 @@ import os
 import subprocess
 from pathlib import Path
 
+from loadtests import words
 from ops import bench
 from ops.docker import DockerCli, Result
 from tests.support.samples import ROOT
 
-WORDS = ("SOURCE", "HOST", "Q", "MODEL", "S", "NAME", "DATA", "CONFIRM", "COLD", "URL", "CA", "SLOW")
+OTHERS = ("SOURCE", "HOST", "Q", "MODEL", "S", "NAME", "DATA", "CONFIRM", "COLD", "URL", "CA", "SLOW")
+WORDS = (*dict.fromkeys((*OTHERS, *words.WORDS)),)
 
 
 def passed_on(shell: dict[str, str], *typed: str) -> dict[str, str]:

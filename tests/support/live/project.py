@@ -12,7 +12,7 @@ import yaml
 from ops import paths
 
 # Copied, not linked: the commands find the project by where their own files really are.
-FOLDERS: Final = ("stack", "ops", "offline", "images", "locks", "requirements", "examples")
+FOLDERS: Final = ("stack", "ops", "offline", "images", "locks", "requirements", "examples", "loadtests")
 FILES: Final = ("__main__.py", "Pulumi.yaml", "Makefile")
 PLATFORM: Final = "private-llm:platform"
 

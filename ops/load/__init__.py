@@ -1,0 +1,145 @@
+"""`make load`: how much a deployment bears. On a stack of ours it brings its own key, which is gone when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ops import health, look, paths, repair, settings
+from ops.errors import OpsError
+from ops.load import consumer, facts, stops
+from ops.progress import say
+from ops.pulumi import PROJECT, Pulumi
+from ops.request import Request
+from stack.config.access import LOAD_CONSUMER
+from stack.config.model import Platform, Role
+
+RUN: Final = ("-m", "loadtests.run")
+PREFIX: Final = "LOAD_"
+# What a run has no use for: what opens the stack's secrets, and words that were not typed for it.
+NOT_PASSED: Final = ("PULUMI_", PREFIX)
+PROMETHEUS: Final = "http://127.0.0.1:9090"
+PEOPLE: Final = ("ui", "mixed")  # profiles in which people sign in to the chat
+
+
+def load(request: Request) -> int:
+    """Runs a load test on a stack, or with URL=… on any deployment; its exit status. Raises OpsError."""
+    words = given(os.environ)
+    if request.url:
+        return elsewhere(request, words, os.environ)
+    pulumi = look.opened(request)
+    platform = settings.platform(pulumi.file)
+    consumer.refuse_name(platform, pulumi.file.name)
+    with stops.noted() as asked, repair.alone(pulumi, say), tempfile.TemporaryDirectory(prefix="load-") as folder:
+        deployment = pulumi.export()
+        url = str((look.deployed(pulumi).get("endpoints") or {}).get("api") or "")
+        if reason := health.out_of_reach(pulumi, url):
+            raise OpsError(
+                f"the gateway cannot be loaded from here: {reason}\n"
+                "fix: run this on a machine that reaches it, with URL=https://… and a key of its own (KEY)"
+            )
+        settings.write_certificates(pulumi)
+        env = {
+            **plain(os.environ),
+            **words,
+            "DOCKER_HOST": pulumi.tools.docker.host,
+            "OPENAI_BASE_URL": url,
+            "SSL_CERT_FILE": str(settings.certificate_file(pulumi)),
+            f"{PREFIX}FACTS": str(facts.write(Path(folder), facts.facts(pulumi, platform, deployment))),
+            f"{PREFIX}SERVER": json.dumps(server(pulumi.stack, prometheus=platform.observability.enabled)),
+            **models(platform, words),
+            **people(pulumi, platform, words),
+        }
+        with consumer.present(pulumi, platform, deployment, asked, say) as key:
+            return asked.run([sys.executable, *RUN], env | {"OPENAI_API_KEY": key}, paths.ROOT)
+
+
+def given(environ: Mapping[str, str]) -> dict[str, str]:
+    """The words of a run as it takes them. Raises OpsError for what it would refuse, before anything is deployed."""
+    from loadtests import words
+
+    found = {f"{PREFIX}{word}": environ[word] for word in words.WORDS if environ.get(word)}
+    try:
+        words.parse(found)
+    except ValueError as wrong:
+        raise OpsError(str(wrong)) from None
+    return found
+
+
+def plain(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment that a run gets beside what is meant for it."""
+    return {name: value for name, value in environ.items() if not name.startswith(NOT_PASSED) and name != "KEY"}
+
+
+def server(stack: str, *, prometheus: bool) -> dict[str, Any]:
+    """How a run asks the server's side: commands that print the gateway's figures and what Prometheus has kept."""
+    container = f"{PROJECT}-{stack}"
+    keeps = ["docker", "exec", f"{container}-prometheus", "promtool", "query", "range", "-o", "json"]
+    return {
+        "consumer": LOAD_CONSUMER,
+        "metrics": ["docker", "exec", f"{container}-gateway", *consumer.METRICS],
+        "prometheus": [*keeps, PROMETHEUS] if prometheus else [],
+    }
+
+
+def models(platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
+    """The embedding model by its name; chats have `default` in every stack. Raises OpsError for one nobody serves."""
+    names = {name for model in platform.models for name in (model.name, *model.aliases)}
+    asked = words.get(f"{PREFIX}MODEL", "default")
+    if asked not in names:
+        raise OpsError(f"MODEL={asked}: no model of this stack has that name; there are {', '.join(sorted(names))}")
+    embeds = [model.name for model in platform.models if model.role is Role.EMBEDDING]
+    return {f"{PREFIX}EMBEDDING_MODEL": embeds[0]} if embeds else {}
+
+
+def people(pulumi: Pulumi, platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
+    """How people of the chat sign in, where the profile has some. Raises OpsError where there is no chat."""
+    if words.get(f"{PREFIX}PROFILE") not in PEOPLE:
+        return {}
+    if not platform.chat.enabled:
+        raise OpsError("this stack has no chat UI (chat.enabled: false) that people of this profile could sign in to")
+    password = pulumi.call("config", "get", f"{PROJECT}:admin-password").rstrip("\n")
+    return {f"{PREFIX}CHAT_EMAIL": platform.chat.admin_email, f"{PREFIX}CHAT_PASSWORD": password}
+
+
+def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, str]) -> int:
+    """A run on a deployment that is not ours to change. Raises OpsError with what is missing."""
+    key, url = environ.get("KEY", ""), refuse_clear(request.url)
+    if not key:
+        raise OpsError(
+            "URL=… needs a key of that deployment: `read -rs KEY && export KEY` (typed after make, others could see it)"
+        )
+    if request.ca and not Path(request.ca).is_file():
+        raise OpsError(
+            f"CA={request.ca}: there is no such file; it is the certificate that the deployment is trusted by"
+        )
+    trust = {"SSL_CERT_FILE": str(Path(request.ca).resolve())} if request.ca else {}
+    say(f"load on {url}, a deployment that is not this machine's to change: its limits hold, its counters are not read")
+    with stops.noted() as asked:
+        env = {**plain(environ), **words, **trust, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
+        return asked.run([sys.executable, *RUN], env, paths.ROOT)
+
+
+def refuse_clear(url: str) -> str:
+    """The address without a slash at its end. Raises OpsError where a key would travel in clear."""
+    if not re.fullmatch(r"https?://[^/?#\s@]+(/v1)?/?", url):
+        raise OpsError(f"URL={url}: write the deployment's own address, for example URL=https://llm.example.org")
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _loopback(parts.hostname or ""):
+        raise OpsError(f"URL={url}: the key would travel in clear; https:// (http:// on this machine only)")
+    return url.rstrip("/")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
