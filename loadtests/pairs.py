@@ -1,22 +1,24 @@
-"""Asks the same directly and through the gateway, in pairs: what the gateway adds. `python -m loadtests.pairs`.
+"""Asks the same directly and through the gateway, in pairs: what the gateway adds.
 
-It reads what to ask from standard input (JSON, so that the key is in no list of processes) and prints the tax as JSON;
-progress goes to standard error. It may run in the gateway's own network namespace: both ways then begin at one place.
+`python -m loadtests.pairs asked.json tax.json` reads what to ask from the one file, the key from OPENAI_API_KEY, and
+writes what it found to the other; progress goes to standard error. It may run in the gateway's own network namespace:
+both ways then begin at one place.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import gevent
 import numpy as np
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
 from loadtests import metrics, tax
 from loadtests.records import Outcome, Record
@@ -44,7 +46,8 @@ class Way(Part):
     url: str
     model: str
     """As this way calls it."""
-    key: SecretStr = SecretStr("")
+    at: str = ""
+    """The address to connect to, where the URL's name means another one from here."""
     ca: str = ""
     """A file with the authority to trust; empty: the system's."""
 
@@ -56,10 +59,10 @@ class Way(Part):
             raise ValueError(f"{url!r} is no address: http://host[:port] or https://host[:port]")
         return url.rstrip("/")
 
-    def client(self) -> Client:
+    def client(self, key: str = "") -> Client:
         """A client of its own."""
         ca = Path(self.ca) if self.ca else None
-        return Client(self.url, key=self.key.get_secret_value(), ca=ca, total_s=PATIENCE, idle_s=PATIENCE)
+        return Client(self.url, key=key, ca=ca, at=self.at, total_s=PATIENCE, idle_s=PATIENCE)
 
 
 class Asked(Part):
@@ -79,11 +82,11 @@ class Asked(Part):
     """The gateway's, as this machine numbers it; 0: its processor time is not known."""
 
 
-def measure(asked: Asked, told: Callable[[str], None] = lambda _: None) -> Tax:
-    """Asks, and compares. Raises NoAnswer before anything is measured."""
-    told(f"gateway tax: {asked.direct.url} directly, and through {asked.through.url}")
+def measure(asked: Asked, key: str, told: Callable[[str], None] = lambda _: None) -> Tax:
+    """Asks, and compares; `key` is for the gateway. Raises NoAnswer before anything is measured."""
+    told(f"gateway tax: {asked.direct.url} directly, and through {asked.through.url}...")
     draws = np.random.default_rng(asked.seed)
-    with asked.direct.client() as direct, asked.through.client() as through, LoopProbe() as probe:
+    with asked.direct.client() as direct, asked.through.client(key) as through, LoopProbe() as probe:
         answers("directly", asked.direct, direct, asked)
         took = answers("through the gateway", asked.through, through, asked)
         levels = []
@@ -99,7 +102,7 @@ def measure(asked: Asked, told: Callable[[str], None] = lambda _: None) -> Tax:
         lag = probe.lags.quantile(0.99) / metrics.SECOND
     return Tax(
         direct=asked.direct.url, through=asked.through.url, model=asked.through.model, router=asked.router,
-        seed=asked.seed, tokens=asked.tokens, levels=levels, handshake=handshake(asked),
+        seed=asked.seed, tokens=asked.tokens, levels=levels, handshake=handshake(asked, key),
         caution=tax.caution(levels, lag),
     )  # fmt: skip
 
@@ -153,12 +156,12 @@ def probes(
     return [pair for one in running for pair in one.get()]
 
 
-def handshake(asked: Asked) -> tax.Handshake | None:
+def handshake(asked: Asked, key: str) -> tax.Handshake | None:
     """New connections, one after the other: what the first request of a client pays once."""
     records: list[list[Record]] = [[], []]
     for _ in range(CONNECTIONS):
-        for kept, way in zip(records, (asked.direct, asked.through), strict=True):
-            with way.client() as fresh:
+        for kept, way, own in zip(records, (asked.direct, asked.through), ("", key), strict=True):
+            with way.client(own) as fresh:
                 kept.append(fresh.ask(Request(path="/v1/models", method="GET")).record)
     return tax.handshake(*records)
 
@@ -192,10 +195,16 @@ def parse(text: str) -> Asked:
         raise ValueError(f"what to ask is not told as it should be: {place}: {first['msg']}") from None
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """0: measured; 1: one of the ways does not answer; 2: what to ask makes no sense."""
+    asked, out = map(Path, arguments)
     try:
-        found = measure(parse(sys.stdin.read()), lambda line: print(line, file=sys.stderr, flush=True))
+        found = measure(
+            parse(asked.read_text()),
+            os.environ.get("OPENAI_API_KEY", ""),
+            lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        out.write_text(found.model_dump_json(indent=1))
     except ValueError as wrong:
         print(f"error: {wrong}", file=sys.stderr)
         return 2
@@ -204,9 +213,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(found.model_dump_json())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -66,7 +66,8 @@ class Client:
     """Sends requests to one place, each over a connection of its own while it runs; connections are used again.
 
     `url`: http(s)://host[:port][/prefix]. `ca`: a file with the certificate authority to trust instead of the system's;
-    certificates are always checked. `keep` gets the record of every request exactly once, however it ends.
+    certificates are always checked. `at`: the address to connect to where the URL's name means another one from here.
+    `keep` gets the record of every request exactly once, however it ends.
     `total_s` is the longest that a request may take, `idle_s` the longest silence within it.
     Raises ValueError for a URL that is none.
     """
@@ -77,6 +78,7 @@ class Client:
         *,
         key: str = "",
         ca: Path | None = None,
+        at: str = "",
         worker: int = 0,
         connect_s: float = 10,
         total_s: float = 600,
@@ -87,6 +89,7 @@ class Client:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{url!r} is no address: http://host[:port] or https://host[:port]")
         self._host = parts.hostname
+        self._at = at or parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path.rstrip("/")
         self._authority = parts.netloc.rpartition("@")[2]
@@ -160,7 +163,7 @@ class Client:
 
     def _open(self) -> _Connection:
         if self._address is None:  # names are looked up once: that takes a thread
-            found = gevent.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            found = gevent.socket.getaddrinfo(self._at, self._port, type=socket.SOCK_STREAM)
             for address in found[:-1]:
                 with suppress(ConnectionError):
                     first = _Connection(address, self._context, self._host, self._connect_s)
