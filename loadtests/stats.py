@@ -231,6 +231,8 @@ def steady(values: ArrayLike, alpha: float = 0.01) -> Steady:
     if x.size < 50:
         return Steady(None, f"{x.size} values are too few to tell a steady state from chance; it takes 50")
     means = x[: x.size // 5 * 5].reshape(-1, 5).mean(axis=1)
+    # Around the median, so that values that are all alike leave exact zeros, not the noise of large squares.
+    means -= np.median(means)
     rest = np.arange(means.size, 0, -1)
     sums, squares = np.cumsum(means[::-1])[::-1], np.cumsum(means[::-1] ** 2)[::-1]
     error = (squares - sums**2 / rest) / rest.astype(np.float64) ** 2

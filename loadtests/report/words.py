@@ -29,9 +29,13 @@ def objectives(result: Result) -> str:
 
 def headline(result: Result) -> str:
     """The one sentence that comes first."""
+    found = result.answer
+    if found is not None and result.verdict != "pass" and result.reason == found.why:
+        return f"No highest load can be named: {found.why}."
     if result.verdict == "none":
         return f"Nothing can be concluded from this run: {result.reason}."
-    found = result.answer
+    if found is not None and result.verdict == "fail":
+        return f"What was found may not be believed: {result.reason}."
     if found is not None and found.ending == "found" and found.value is not None:
         people = f"{whole(found.value)} people at once" if found.unit == "users" else f"{found.value:.3g} requests/s"
         low, high = (number(one or 0.0) for one in (found.low, found.high))
@@ -44,9 +48,9 @@ def headline(result: Result) -> str:
         )
     if found is not None:
         return f"No highest load can be named: {found.why}."
-    if result.verdict == "pass":
-        return f"The objectives held at this load: {result.reason}."
-    return f"The objectives did not hold at this load: {result.reason}."
+    # The reason of a run of several levels begins with where.
+    where = "" if result.levels else " at this load:"
+    return f"The objectives {'held' if result.verdict == 'pass' else 'did not hold'}{where} {result.reason}."
 
 
 def whole(value: float) -> str:

@@ -1,0 +1,197 @@
+"""The course of a run: a load that is held, several of them, one that grows, a log again, or a search.
+
+Everything here asks a fleet for loads and reads what came of them; it neither knows the network nor writes a file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from loadtests import gates, results, search, sweep
+from loadtests.gates import Gate, Server
+from loadtests.hold import Measured, Patience, Runner, Tally, label, measured
+from loadtests.loads import Held, Load
+from loadtests.probe import Prober, Tried
+from loadtests.records import Record
+from loadtests.words import Shape, Unit, Words
+
+SLICES: Final = 10
+"""A ramp is told in so many parts of its time."""
+LEAST_REQUESTS: Final = 50
+SETTLED: Final = 0.75
+"""Of the repetitions of a search, so many must stand still: near its knee a queue drifts by chance."""
+HIGHEST_USERS: Final = 4096
+START_USERS: Final = 4
+WIDEST: Final = 1024
+"""A rate is searched for from 1/64 of what one person alone would ask, to this many times as much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to: what `results.build` takes."""
+
+    records: tuple[Record, ...]
+    gates: tuple[Gate, ...]
+    window: tuple[int, int] | None = None
+    label: str = "whole run"
+    levels: tuple[results.Level, ...] = ()
+    found: results.Answer | None = None
+    said: results.Said | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Course:
+    """A run, with all that it needs."""
+
+    words: Words
+    fleet: Runner
+    load: Callable[[float], Load]
+    """What to run for a number of users, or a rate; for a ramp what grows to it, for a replay the log."""
+    seconds: float
+    """Of a hold, a level, a ramp, a replay."""
+    answer_s: float = 0.0
+    """How long an answer takes when nobody else asks."""
+    server: Server = field(default_factory=Server)
+    stopped: Callable[[], bool] = lambda: False
+    told: Callable[[str, Tally, float], None] = lambda _, __, ___: None
+    """Progress: the load in words, what finished, seconds since its beginning."""
+    said: Callable[[str], None] = lambda _: None
+    """A line of progress."""
+    clock: Callable[[], int] = time.monotonic_ns
+
+    def run(self) -> Outcome:
+        """The whole run, to its end or until it is stopped."""
+        match self.words.shape:
+            case Shape.SEARCH:
+                return self._search()
+            case Shape.RAMP:
+                return self._ramp()
+            case Shape.REPLAY:
+                return self._whole(self._held("replay", 0, 0, early=False), "replay")
+            case Shape.HOLD:
+                name = label(self.words.loads[0], self.words.unit.value)
+                return self._whole(self._held(name, self.words.loads[0], 0), name)
+        return self._sweep()
+
+    def _held(self, name: str, load: float, number: int, *, early: bool = True) -> Held:
+        """Holds one load; with `early` only until its p95 is known well enough."""
+        self.said(f"{name}: for {'at most ' if early else ''}{self.seconds:g} s")
+        watch = Patience(
+            Tally(self.words.objectives), self.seconds, self.stopped,
+            lambda tally, seconds: self.told(name, tally, seconds), early=early,
+        )  # fmt: skip
+        seed = self.words.seed * 1_000_003 + number
+        return self.fleet.hold(self.load(load), seed, seconds=self.seconds, until=watch)
+
+    def _measured(self, load: float, number: int) -> Measured:
+        name = label(load, self.words.unit.value)
+        one = measured(name, load, self._held(name, load, number), self.words.objectives, self.server)
+        self.said(f"{name}: {one.said[0].upper()}, {one.said[1]}")
+        return one
+
+    def _whole(self, held: Held, name: str) -> Outcome:
+        one = measured(name, 0.0, held, self.words.objectives, self.server)
+        return Outcome(records=one.records, gates=one.gates, window=one.window, label=name)
+
+    def _sweep(self) -> Outcome:
+        levels = sweep.sweep(self.words.loads, self._measured, self.stopped)
+        return _levels(levels, len(self.words.loads))
+
+    def _ramp(self) -> Outcome:
+        """One load that grows, told in slices of its time. Nothing in it settles, so those gates say n/a."""
+        top = self.words.loads[0]
+        held = self._held(f"growing to {label(top, self.words.unit.value)}", top, 0, early=False)
+        step = max(1, (held.ended_ns - held.began_ns) // SLICES)
+        levels = []
+        for number in range(SLICES):
+            window = held.began_ns + number * step, held.began_ns + (number + 1) * step
+            load = float(f"{top * (number + 0.5) / SLICES:.3g}")
+            name = f"about {label(load, self.words.unit.value)}"
+            one = measured(name, load, held, self.words.objectives, self.server, window=window)
+            if one.level.requests:
+                checks = tuple(_unsettled(gate) for gate in one.gates)
+                said = results.judge(held.records, self.words.objectives, checks, window=window)
+                levels.append(replace(one, gates=checks, said=said))
+        if not levels:
+            return self._whole(held, "ramp")
+        return replace(_levels(levels, len(levels)), records=held.records)
+
+    def _search(self) -> Outcome:
+        """The highest load, within the budget."""
+        plan = self._plan()
+        prober = Prober(
+            fleet=self.fleet, load=self.load, objectives=self.words.objectives, plan=plan,
+            seconds=self.words.budget, answer_s=self.answer_s, stopped=self.stopped,
+            told=lambda tally, seconds: self.told("probe", tally, seconds), clock=self.clock,
+        )  # fmt: skip
+        found = search.search(plan, prober, self.said)
+        self.said(f"search: {found.ending}, {found.why}")
+        levels = tuple(self._level(one) for one in _longest(prober.tried))
+        checks = self._checks(prober.tried, found)
+        unsettled = gates.no_verdict([gate for gate in checks if gate.side is not gates.Side.SERVER])
+        # That some requests fail is what a search looks for: errors are misses, and counted as such.
+        bad = ", ".join(gate.name for gate in checks if gate.passed is False and gate.name != "errors")
+        verdict: results.Said = "none", found.why
+        if found.ending is search.Ending.NONE:
+            verdict = "fail", found.why
+        elif found.ending in {search.Ending.FOUND, search.Ending.ALL}:
+            verdict = ("none", unsettled) if unsettled else ("pass", found.why)
+            if bad and not unsettled:
+                verdict = "fail", f"{found.why}; but these gates did not hold: {bad}"
+        records = tuple(record for one in prober.tried for record in one.held.records)
+        return Outcome(
+            records=records, gates=checks, levels=levels, found=results.answer(found, plan), said=verdict
+        )  # fmt: skip
+
+    def _plan(self) -> search.Plan:
+        if self.words.unit is Unit.USERS:
+            return search.Plan(start=START_USERS, lowest=1, highest=HIGHEST_USERS, whole=True, seed=self.words.seed)
+        alone = 1 / max(self.answer_s, 0.001)
+        return search.Plan(start=alone, lowest=alone / 64, highest=alone * WIDEST, seed=self.words.seed)
+
+    def _level(self, one: Tried) -> results.Level:
+        name = label(one.result.load, self.words.unit.value)
+        return results.level(name, one.result.load, one.held.records, self.words.objectives, one.window)
+
+    def _checks(self, tried: Sequence[Tried], found: search.Found) -> tuple[Gate, ...]:
+        """The gates of the repetitions that the answer rests on; of all probes where there are none."""
+        believed = [one for one in tried if not one.result.invalid]
+        counted = [one for one in believed if one.final] or believed or list(tried)
+        if found.ending is search.Ending.NONE:
+            counted = counted[-1:]
+        parts = [
+            (
+                label(one.result.load, self.words.unit.value),
+                gates.check(one.held.records, self.words.objectives, client=one.held.client, server=self.server,
+                            window=one.window),
+            )
+            for one in counted
+        ]  # fmt: skip
+        return gates.merge(parts, SETTLED)
+
+
+def _levels(levels: Sequence[Measured], asked: int) -> Outcome:
+    told = sweep.conclude(levels, asked)
+    records = tuple(record for one in levels for record in one.records)
+    return Outcome(
+        records=records, gates=told.gates, window=told.best.window, label=told.best.label,
+        levels=tuple(one.level for one in levels), said=told.said,
+    )  # fmt: skip
+
+
+def _unsettled(gate: Gate) -> Gate:
+    if gate.name not in {"steady state", "Little's law"}:
+        return gate
+    return replace(gate, passed=None, value="a ramp never settles")
+
+
+def _longest(tried: Sequence[Tried]) -> list[Tried]:
+    """For each load the probe with the most requests, in growing order."""
+    best: dict[float, Tried] = {}
+    for one in tried:
+        if not one.result.invalid and one.result.n > (best[one.result.load].result.n if one.result.load in best else 0):
+            best[one.result.load] = one
+    return [best[load] for load in sorted(best)]

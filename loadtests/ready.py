@@ -1,0 +1,151 @@
+"""Is there something to measure? The target is asked for its models and for one answer before any load is made.
+
+What is wrong is one sentence with the way out of it: a run that only measures its own mistake is no run.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from loadtests import metrics
+from loadtests.records import Outcome
+from loadtests.stream import Client, Reply, Request
+from loadtests.target import Target
+
+LIST_S: Final = 10.0
+WARM_TOKENS: Final = 16
+ANSWERS: Final = 2
+"""The first may load the model; the last says how long an answer takes when nobody else asks."""
+AGAIN: Final = 'run it after eval "$(make -s env)"'
+
+
+class NotReady(Exception):
+    """There is nothing to measure; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What is known of a target before the load."""
+
+    models: tuple[str, ...]
+    first_s: float
+    """How long the first answer took: with a model that was not in memory, its loading."""
+    answer_s: float
+    """How long a short answer takes when nobody else asks."""
+    token_s: float
+    """Seconds for each token of that answer; 0 where it has none."""
+
+
+def check(target: Target, *, embedding: bool = False, timeout: float = 120.0) -> Ready:
+    """Asks for the list of models, then for short answers of the model (or embeddings).
+
+    Raises:
+        NotReady: what does not work, and what to do.
+    """
+    models = _models(target)
+    model = target.embedding_model if embedding else target.model
+    if model not in models:
+        word = "LOAD_EMBEDDING_MODEL" if embedding else "MODEL"
+        raise NotReady(
+            f"the model {model!r} is not there for this key; there are: {', '.join(sorted(models)) or 'none'}. "
+            f"Name one with {word}=…, or add it to the stack"
+        )
+    with Client(target.url, key=target.key, ca=target.ca, total_s=timeout, idle_s=timeout) as client:
+        replies = [_answer(client, target, model, embedding, timeout) for _ in range(ANSWERS)]
+    last = replies[-1].record
+    return Ready(
+        models=tuple(models), first_s=metrics.e2e(replies[0].record), answer_s=metrics.e2e(last),
+        token_s=metrics.tpot(last) or 0.0,
+    )  # fmt: skip
+
+
+def _models(target: Target) -> list[str]:
+    try:
+        status, body = _get(target, f"{urlsplit(target.url).path.rstrip('/')}/v1/models")
+    except (OSError, http.client.HTTPException) as error:
+        raise NotReady(f"{target.url} {_unreachable(error)}") from None
+    refused = {
+        401: f"does not accept the key in OPENAI_API_KEY (401): {AGAIN}; `make keys` shows which keys are valid",
+        403: f"refuses this key (403: {_said(body)}): `make keys` shows what it may do",
+        429: f"is at a limit already (429: {_said(body)}): wait, or use a key without limits, as `make load` does",
+    }
+    try:
+        if status == 200:
+            return [str(one["id"]) for one in json.loads(body)["data"]]
+    except (ValueError, KeyError, TypeError):
+        pass
+    usual = f"has no OpenAI-compatible API: GET /v1/models answered {status} with {_said(body)}; check the address"
+    raise NotReady(f"{target.url} {refused.get(status, usual)}")
+
+
+def _unreachable(error: Exception) -> str:
+    """What to say of an address that gave no answer: the most special error first."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return (
+                f"has a certificate that is not accepted ({error.verify_message}): SSL_CERT_FILE must name the "
+                f"authority that signed it; {AGAIN}, which sets it"
+            )
+        case ssl.SSLError():
+            return f"does not speak TLS ({error.reason or error}): is the port right, or is it http://?"
+        case socket.gaierror():
+            return "has a name that nobody here knows: check the address, or the name service"
+        case TimeoutError():
+            return f"did not answer within {LIST_S:g} s: is the address right, and does a firewall let it through?"
+        case ConnectionRefusedError():
+            return "refuses connections, nothing listens there: is the stack up (`make status`), and the port right?"
+    said = str(error) or type(error).__name__
+    return f"does not answer as an API does ({said}): is it https:// in place of http://, or another program's port?"
+
+
+def _get(target: Target, path: str) -> tuple[int, bytes]:
+    parts = urlsplit(target.url)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=target.ca)
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=LIST_S, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=LIST_S)
+    with closing(connection):
+        connection.request("GET", path, headers={"Authorization": f"Bearer {target.key}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def _answer(client: Client, target: Target, model: str, embedding: bool, timeout: float) -> Reply:
+    content: dict[str, Any] = {"input": ["How is the weather?"]}
+    if not embedding:
+        content = {
+            "messages": [{"role": "user", "content": "Count from one to twenty."}], "max_tokens": WARM_TOKENS,
+            "stream": True, "stream_options": {"include_usage": True},
+        }  # fmt: skip
+    path = "/v1/embeddings" if embedding else "/v1/chat/completions"
+    reply = client.ask(Request(path=path, body=json.dumps({"model": model, **content}).encode(), model=model))
+    record = reply.record
+    if record.outcome is Outcome.OK:
+        return reply
+    words = {
+        Outcome.LIMIT: f"hit a limit (429): wait, or use a key without limits, as `make load` does. {record.error}",
+        Outcome.TIMEOUT: f"got no answer within {timeout:g} s: the engine hangs, or TIMEOUT=… is too short for it",
+        Outcome.TRUNCATED: f"was cut off ({record.error}): see `make logs`",
+    }  # fmt: skip
+    usual = f"failed ({record.status or 'no answer'}: {_said(record.error.encode())}): see `make logs`"
+    raise NotReady(f"the first short question to {model!r} {words.get(record.outcome, usual)}")
+
+
+def _said(body: bytes) -> str:
+    """A server's words, short enough for a line, and harmless on a terminal."""
+    try:
+        text = str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        text = body.decode(errors="replace")
+    flat = "".join(one if one.isprintable() else " " for one in text)[:160].strip()
+    return flat or "nothing"

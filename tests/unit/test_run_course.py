@@ -1,0 +1,208 @@
+"""The course of a run in virtual time: what is held, for how long, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtests import results, words
+from loadtests.course import Course, Outcome
+from loadtests.gates import Server
+from loadtests.loads import Closed
+from loadtests.records import Outcome as Ended
+from loadtests.results import Environment, Result
+from loadtests.words import Unit, Words
+from tests.support.virtual import QUIET, Rate, VirtualFleet
+
+PLACE = Environment(target="https://localhost:8443", hardware={}, versions={}, configuration={}, seeds={})
+
+
+def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outcome, Result, list[str]]:
+    """What a run with these words came to; `stop_after`: Ctrl-C after so many (virtual) seconds."""
+    wanted = words.parse({f"LOAD_{name}": value for name, value in given.items()})
+    lines: list[str] = []
+    began = fleet.now_ns
+
+    def stopped() -> bool:
+        return bool(stop_after) and fleet.now_ns >= began + stop_after * 1e9
+
+    def load(number: float) -> Any:
+        ramp = wanted.shape is words.Shape.RAMP
+        return Closed(round(number), ramp) if wanted.unit is Unit.USERS else Rate(number, ramp)
+
+    course = Course(
+        words=wanted, fleet=fleet, load=load, seconds=wanted.seconds, answer_s=fleet.service,
+        server=Server(warm=True, cache_share=0.0), stopped=stopped, said=lines.append, clock=fleet.clock,
+    )  # fmt: skip
+    outcome = course.run()
+    result = results.build(
+        outcome.records, wanted.objectives, PLACE, title="chat", started="2026-01-02T03:04:05Z", checks=outcome.gates,
+        levels=outcome.levels, found=outcome.found, stopped="Ctrl-C" if stopped() else "", window=outcome.window,
+        label=outcome.label, said=outcome.said,
+    )  # fmt: skip
+    return outcome, result, lines
+
+
+def lasted(fleet: VirtualFleet) -> list[float]:
+    return [seconds for _, _, seconds in fleet.asked]
+
+
+def test_a_load_is_held_until_its_p95_is_known() -> None:
+    fleet = VirtualFleet()
+    outcome, result, _ = run(fleet, RATE="3", FOR="10m")
+    assert result.verdict == "pass", result.reason
+    assert 150 <= lasted(fleet)[0] < 590, "it stops early, but not at once"
+    first = result.whole.metrics["ttft"]
+    assert first.p95_low is not None
+    assert first.p95_high is not None
+    assert first.p95_high - first.p95_low <= 0.25 * first.p95
+    assert outcome.label == "3 requests/s"
+    assert result.levels == []
+
+
+def test_the_warm_up_is_cut_and_the_rest_measured() -> None:
+    fleet = VirtualFleet(warm_up=4.0)
+    outcome, result, _ = run(fleet, RATE="3", FOR="4m")
+    assert outcome.window is not None
+    cut = (outcome.window[0] - outcome.records[0].intended_ns) / 1e9
+    assert 20 < cut < 40
+    assert result.whole.metrics["ttft"].most < 2
+    assert len(outcome.records) > result.whole.requests, "the warm-up stays in the table of requests"
+    assert result.verdict == "pass", result.reason
+
+
+def test_a_load_that_misses_is_a_fail_and_one_whose_queue_grows_has_no_verdict() -> None:
+    slow = run(VirtualFleet(first=0.6), RATE="3", SLO="ttft=0.5", FOR="2m")[1]
+    assert slow.verdict == "fail"
+    assert "ttft was missed by 100.0%" in slow.reason
+    grows = run(VirtualFleet(), RATE="12", FOR="2m")[1]
+    assert grows.verdict == "none"
+    assert "no settled load" in grows.reason
+
+
+def test_levels_come_in_growing_order_and_end_where_half_of_the_requests_miss() -> None:
+    fleet = VirtualFleet()
+    outcome, result, lines = run(fleet, RATE="64,2,4,16", FOR="2m", SLO="ttft=1")
+    assert [load for load, _, _ in fleet.asked] == [Rate(2.0), Rate(4.0), Rate(16.0)]
+    assert len({seed for _, seed, _ in fleet.asked}) == 3
+    assert [level.load for level in outcome.levels] == [2, 4, 16]
+    assert result.verdict == "pass"
+    assert result.reason.startswith("up to 4 requests/s; at 16 requests/s, ")
+    assert result.reason.endswith("; 1 higher ones were left out")
+    assert result.whole.label == "4 requests/s"
+    assert next(gate for gate in result.gates if gate.name == "steady state").value.startswith("4 requests/s: ")
+    assert any(line.startswith("2 requests/s: PASS, at most") for line in lines)
+
+
+def test_a_sweep_whose_lowest_level_misses_is_no_pass() -> None:
+    result = run(VirtualFleet(first=0.6), USERS="2,4", SLO="ttft=0.5", FOR="4m")[1]
+    assert result.verdict == "fail"
+    assert result.reason.startswith("at 2 users, ttft was missed by 100.0%")
+    assert len(result.levels) == 1
+
+
+def test_people_think_and_ask_again() -> None:
+    fleet = VirtualFleet(think=2.0)
+    result = run(fleet, USERS="8", FOR="5m")[1]
+    assert fleet.asked[0][0] == Closed(8)
+    assert result.verdict == "pass", result.reason
+    assert result.whole.requests_per_second == pytest.approx(8 / 3, rel=0.1)
+
+
+def test_a_ramp_is_told_in_parts_and_settles_nowhere() -> None:
+    fleet = VirtualFleet()
+    outcome, result, _ = run(fleet, RATE="16", RAMP="1", FOR="5m", SLO="ttft=1")
+    assert fleet.asked[0][0] == Rate(16.0, ramp=True)
+    assert lasted(fleet) == [300]
+    loads = [level.load for level in outcome.levels]
+    assert loads == [pytest.approx(1.6 * (k + 0.5), rel=0.01) for k in range(10)]
+    assert {gate.word for gate in result.gates if gate.name in {"steady state", "Little's law"}} == {"n/a"}
+    assert result.verdict == "pass"
+    assert result.reason.startswith("up to about ")
+    assert "; at about " in result.reason
+    assert len(outcome.records) == len({one.intended_ns for one in outcome.records}), "no request counts twice"
+
+
+def test_a_search_finds_the_knee_that_is_known() -> None:
+    fleet = VirtualFleet(slots=4, service=0.2, first=0.04, tokens=2)
+    outcome, result, lines = run(fleet, SEARCH="rate", SLO="ttft=0.2", BUDGET="10m")
+    assert outcome.found is not None
+    assert outcome.found.ending == "found", outcome.found.why
+    value = outcome.found.value
+    assert value is not None
+    near = [run(fleet, RATE=f"{value * by:.4g}", SLO="ttft=0.2", FOR="5m")[1].whole for by in (0.9, 1.08)]
+    assert [(one.good_share or 0) >= 0.95 for one in near] == [True, False]
+    assert result.verdict == "pass"
+    assert result.reason == outcome.found.why
+    assert len(outcome.levels) >= 5
+    assert any("again" in line for line in lines)
+
+
+def test_a_search_for_people_counts_whole_ones() -> None:
+    fleet = VirtualFleet(slots=2, service=0.5, think=3.0, tokens=2)
+    outcome, _, _ = run(fleet, SEARCH="users", SLO="ttft=0.5", BUDGET="1h")
+    assert outcome.found is not None
+    assert outcome.found.ending == "found", outcome.found.why
+    assert all(isinstance(load, Closed) for load, _, _ in fleet.asked)
+    assert outcome.found.unit == "users"
+
+
+def test_a_search_ends_with_its_budget() -> None:
+    fleet = VirtualFleet()
+    began = fleet.now_ns
+    outcome, result, _ = run(fleet, SEARCH="rate", SLO="ttft=1", BUDGET="60s")
+    assert (fleet.now_ns - began) / 1e9 < 75
+    assert outcome.found is not None
+    if outcome.found.ending != "found":
+        assert result.verdict == "none"
+        assert result.reason.startswith("the 60 s were over: ")
+    else:
+        assert outcome.found.caution.startswith("the 60 s were over, before all repetitions were done")
+
+
+def test_objectives_that_can_never_hold_are_said_so() -> None:
+    outcome, result, _ = run(VirtualFleet(first=0.6), SEARCH="users", SLO="ttft=0.1", BUDGET="15m")
+    assert outcome.found is not None
+    assert outcome.found.ending == "none"
+    assert result.verdict == "fail"
+    assert "even at 1, the lowest load: no load keeps it" in result.reason
+
+
+def test_a_client_that_is_the_bottleneck_ends_a_search_without_a_number() -> None:
+    fleet = VirtualFleet(client=replace(QUIET, cpu=0.9))
+    outcome, result, _ = run(fleet, SEARCH="users", BUDGET="15m")
+    assert len(fleet.asked) == 3, "tried again twice"
+    assert result.verdict == "none"
+    assert "the client was the bottleneck: client CPU 90% of a core" in result.reason
+    assert outcome.found is not None
+    assert outcome.found.value is None
+
+
+@pytest.mark.parametrize("ended", [Ended.LIMIT, Ended.ERROR, Ended.TIMEOUT, Ended.TRUNCATED])
+@pytest.mark.parametrize("given", [{"USERS": "4"}, {"RATE": "2,4"}, {"SEARCH": "users"}, {"RATE": "4", "RAMP": "1"}])
+def test_a_server_that_answers_nobody_is_never_a_pass(ended: Ended, given: dict[str, str]) -> None:
+    result = run(VirtualFleet(refuse=lambda _: ended), **given)[1]
+    assert result.verdict in {"fail", "none"}
+    assert result.whole.outcomes == {ended.value: result.whole.requests}
+    assert next(gate for gate in result.gates if gate.name == "completed").word == "FAIL"
+    assert next(gate for gate in result.gates if gate.name == "errors").word == "FAIL"
+
+
+@pytest.mark.parametrize(
+    "given", [{"USERS": "4"}, {"RATE": "2,4"}, {"SEARCH": "users"}, {"SEARCH": "rate"}, {"RATE": "4", "RAMP": "1"}]
+)
+@pytest.mark.parametrize("after", [0.4, 20, 70])
+def test_a_run_that_is_stopped_reports_what_there_is_and_passes_never(given: dict[str, str], after: float) -> None:
+    fleet = VirtualFleet()
+    _, result, _ = run(fleet, stop_after=after, **given)
+    assert (result.verdict, result.complete) == ("none", False)
+    assert fleet.now_ns / 1e9 < after + 5, "it ends at once"
+    assert result.stopped == "Ctrl-C"
+    results.to_json(result)
+
+
+def test_without_words_of_the_server_its_gates_are_not_known() -> None:
+    course = Course(words=Words(), fleet=VirtualFleet(), load=lambda n: Closed(round(n)), seconds=10)
+    assert course.server == Server()
