@@ -53,6 +53,9 @@ class Tally:
     misses: dict[str, int] = field(default_factory=dict)
     counted: int = 0
     tokens: float = 0.0
+    first_name: str = "TTFT"
+    trouble: str = ""
+    """What the latest failure said."""
     seen: int = 0
 
     def add(self, records: Sequence[Record]) -> None:
@@ -66,10 +69,12 @@ class Tally:
             for name, count in missed.items():
                 self.misses[name] = self.misses.get(name, 0) + count
             self.tokens += metrics.tokens(one)
+            self.trouble = one.error[:80] or self.trouble
             if one.outcome is Outcome.OK:
                 first = metrics.ttft(one)
                 self.intended.append(one.intended_ns)
                 self.sessions.append(one.session)
+                self.first_name = "time" if first is None else "TTFT"
                 self.first.append(metrics.e2e(one) if first is None else first)
                 self.each.append(metrics.tpot(one) or 0.0)
         self.seen = len(records)

@@ -101,7 +101,7 @@ def _unreachable(error: Exception) -> str:
             return f"did not answer within {LIST_S:g} s: is the address right, and does a firewall let it through?"
         case ConnectionRefusedError():
             return "refuses connections, nothing listens there: is the stack up (`make status`), and the port right?"
-    said = str(error) or type(error).__name__
+    said = _flat(str(error)) or type(error).__name__
     return f"does not answer as an API does ({said}): is it https:// in place of http://, or another program's port?"
 
 
@@ -147,5 +147,8 @@ def _said(body: bytes) -> str:
         text = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         text = body.decode(errors="replace")
-    flat = "".join(one if one.isprintable() else " " for one in text)[:160].strip()
-    return flat or "nothing"
+    return _flat(text) or "nothing"
+
+
+def _flat(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text)[:160].strip()

@@ -1,0 +1,152 @@
+"""What is wrong with a target is said in one sentence, with the way out, before any load is made."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests import ready
+from loadtests.ready import NotReady, Ready
+from loadtests.target import Target
+from tests.support.certificates import issued
+from tests.support.engine import Engine, engine, web_application
+
+KEY = "sk-load-test"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Engine]:
+    with engine(("default", "embedding"), "-key", KEY) as one:
+        yield one
+
+
+@pytest.fixture
+def one(running: Engine) -> Engine:
+    running.reset()
+    return running
+
+
+def target(address: str, scheme: str = "http", **changes: Any) -> Target:
+    return Target(**{"url": f"{scheme}://{address}", "key": KEY, **changes})
+
+
+def refused(where: Target, **more: Any) -> str:
+    with pytest.raises(NotReady) as raised:
+        ready.check(where, **more)
+    said = str(raised.value)
+    assert KEY not in said
+    assert "\n" not in said
+    return said
+
+
+def test_a_target_in_order_says_how_long_an_answer_takes(one: Engine) -> None:
+    one.play(ttft_ms=100, itl_ms=10)
+    found = ready.check(target(one.address))
+    assert isinstance(found, Ready)
+    assert set(found.models) == {"default", "embedding"}
+    assert 0.2 < found.answer_s < 1.5
+    assert 0.005 < found.token_s < 0.05
+    assert [one.target for one in one.seen()] == ["/v1/models"] + ["/v1/chat/completions"] * 2
+
+
+def test_embeddings_are_asked_for_one(one: Engine) -> None:
+    assert ready.check(target(one.address), embedding=True).token_s == 0
+    assert one.last.target == "/v1/embeddings"
+    assert one.last.json["model"] == "embedding"
+
+
+def test_a_wrong_key(one: Engine) -> None:
+    said = refused(target(one.address, key="sk-load-other"))
+    assert "does not accept the key in OPENAI_API_KEY (401)" in said
+    assert "make -s env" in said
+    assert "sk-load-other" not in said
+
+
+def test_a_model_that_is_not_there(one: Engine) -> None:
+    said = refused(target(one.address, model="gpt-5"))
+    assert "the model 'gpt-5' is not there for this key; there are: default, embedding. Name one with MODEL=" in said
+    said = refused(target(one.address, embedding_model="e5"), embedding=True)
+    assert "Name one with LOAD_EMBEDDING_MODEL=" in said
+
+
+def test_nobody_listens_and_nobody_knows_the_name() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    assert "refuses connections, nothing listens there" in refused(target(address))
+    assert "has a name that nobody here knows" in refused(target("nowhere.invalid:8443", "https"))
+
+
+@contextmanager
+def saying(banner: bytes) -> Iterator[str]:
+    """Another program's port: says this to whoever connects, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(banner)
+                    connection.recv(1000)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_another_programs_port(one: Engine) -> None:
+    with saying(b"SSH-2.0-OpenSSH_9.2\r\n") as address:
+        assert "does not answer as an API does" in refused(target(address))
+        assert "does not speak TLS" in refused(target(address, "https"))
+    with web_application() as page:
+        assert "has no OpenAI-compatible API: GET /v1/models answered 200" in refused(target(page.address))
+
+
+def test_https_in_place_of_http_and_the_other_way_round(one: Engine, tmp_path: Path) -> None:
+    assert "does not speak TLS" in refused(target(one.address, "https"))
+    certificate, key = issued(["localhost"])
+    (tmp_path / "certificate").write_text(certificate)
+    (tmp_path / "key").write_text(key)
+    files = ("-tls-certificate", str(tmp_path / "certificate"), "-tls-key", str(tmp_path / "key"))
+    with engine(("default",), *files) as sealed:
+        address = f"localhost:{sealed.address.rpartition(':')[2]}"
+        assert ready.check(target(address, "https", ca=tmp_path / "certificate")).models == ("default",)
+        said = refused(target(address, "https"))
+        assert "has a certificate that is not accepted (" in said
+        assert "SSL_CERT_FILE must name the authority that signed it" in said
+        assert "has no OpenAI-compatible API: GET /v1/models answered 400" in refused(target(address))
+
+
+def test_an_engine_that_never_answers_ends_in_time(one: Engine) -> None:
+    one.play(fault="never")
+    said = refused(target(one.address), timeout=0.5)
+    assert "to 'default' got no answer within 0.5 s: the engine hangs, or TIMEOUT=" in said
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        ({"fault": "cut", "fault_after": 2}, "was cut off"),
+        ({"fault": "no_done"}, "was cut off (the stream has no end mark)"),
+        ({"fault": "garbage", "fault_after": 2}, "failed (200: not JSON"),
+        ({"fault": "stream_error", "fault_after": 2}, "failed (200: "),
+        ({"fault": "status", "status": 429}, "hit a limit (429)"),
+        ({"fault": "status", "status": 503}, "failed (503: "),
+        ({"fault": "bad_head"}, "failed (no answer"),
+    ],
+)
+def test_an_answer_that_is_none(one: Engine, scenario: dict[str, Any], words: str) -> None:
+    one.play(**scenario)
+    said = refused(target(one.address), timeout=5)
+    assert said.startswith("the first short question to 'default' ")
+    assert words in said
