@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ops import health, look, paths, repair, settings
 from ops.errors import OpsError
-from ops.load import consumer, facts, stops
+from ops.load import consumer, facts, stops, tax
 from ops.progress import say
 from ops.pulumi import PROJECT, Pulumi
 from ops.request import Request
@@ -33,8 +33,9 @@ PEOPLE: Final = ("ui", "mixed")  # profiles in which people sign in to the chat
 def load(request: Request) -> int:
     """Runs a load test on a stack, or with URL=… on any deployment; its exit status. Raises OpsError."""
     words = given(os.environ)
+    direct = tax.wanted(os.environ)
     if request.url:
-        return elsewhere(request, words, os.environ)
+        return elsewhere(request, words, os.environ, direct)
     pulumi = look.opened(request)
     platform = settings.platform(pulumi.file)
     consumer.refuse_name(platform, pulumi.file.name)
@@ -58,8 +59,20 @@ def load(request: Request) -> int:
             **models(platform, words),
             **people(pulumi, platform, words),
         }
+        served = {"url": url, "ca": env["SSL_CERT_FILE"], "model": request.model}
+        what = tax.planned(direct, pulumi.tools.docker, pulumi.stack, platform, **served)
         with consumer.present(pulumi, platform, deployment, asked, say) as key:
-            return asked.run([sys.executable, *RUN], env | {"OPENAI_API_KEY": key}, paths.ROOT)
+            return run(asked, env | {"OPENAI_API_KEY": key}, Path(folder), what)
+
+
+def run(asked: stops.Stops, env: Mapping[str, str], folder: Path, what: Mapping[str, Any] | None) -> int:
+    """The gateway's tax first, where it is wanted: on a machine that has nothing else to do. Then the run."""
+    told: dict[str, str] = {}
+    if what is not None:
+        command, told = tax.command(what, folder)
+        if code := asked.run(command, env, paths.ROOT):
+            return code
+    return asked.run([sys.executable, *RUN], {**env, **told}, paths.ROOT)
 
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
@@ -110,7 +123,7 @@ def people(pulumi: Pulumi, platform: Platform, words: Mapping[str, str]) -> dict
     return {f"{PREFIX}CHAT_EMAIL": platform.chat.admin_email, f"{PREFIX}CHAT_PASSWORD": password}
 
 
-def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, str]) -> int:
+def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, str], direct: str | None = None) -> int:
     """A run on a deployment that is not ours to change. Raises OpsError with what is missing."""
     key, url = environ.get("KEY", ""), refuse_clear(request.url)
     if not key:
@@ -122,10 +135,13 @@ def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, 
             f"CA={request.ca}: there is no such file; it is the certificate that the deployment is trusted by"
         )
     trust = {"SSL_CERT_FILE": str(Path(request.ca).resolve())} if request.ca else {}
+    what = (
+        None if direct is None else tax.beside(direct, url=url, ca=trust.get("SSL_CERT_FILE", ""), model=request.model)
+    )
     say(f"load on {url}, a deployment that is not this machine's to change: its limits hold, its counters are not read")
-    with stops.noted() as asked:
+    with stops.noted() as asked, tempfile.TemporaryDirectory(prefix="load-") as folder:
         env = {**plain(environ), **words, **trust, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
-        return asked.run([sys.executable, *RUN], env, paths.ROOT)
+        return run(asked, env, Path(folder), what)
 
 
 def refuse_clear(url: str) -> str:

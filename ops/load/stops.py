@@ -55,10 +55,14 @@ class Stops:
         )
         if self.asked:  # between the look above and now
             self._running.send_signal(signal.SIGINT)
+        leader = self._running.pid
         try:
             code = self._running.wait()
         finally:
             self._running = None
+            # A run that was ended at once may have left workers, which would go on asking.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
         return code if code >= 0 else 128 - code
 
 
