@@ -55,7 +55,7 @@ class Queue:
         low, high = 0.0, (len(self.found) - self.slots + 1) / self.fastest
         while self._longer(high) > 1 - part:
             high *= 2
-        for _ in range(60):
+        for _ in range(30):
             middle = (low + high) / 2
             low, high = (middle, high) if self._longer(middle) > 1 - part else (low, middle)
         return high
