@@ -6,5 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from loadtests.users.base import Scenario
+from loadtests.users.chat import Chat
 
-SCENARIOS: Final[Mapping[str, Scenario]] = {}
+SCENARIOS: Final[Mapping[str, Scenario]] = {one.name: one for one in (Chat(),)}

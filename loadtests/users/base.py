@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,8 +47,8 @@ class Scenario(Protocol):
     def name(self) -> str:
         """What records and reports call it."""
 
-    def session(self, client: Client, person: Person) -> Iterator[float]:
-        """One session of one person, in a closed loop: yields the seconds to think before each next turn.
+    def session(self, client: Client, person: Person) -> Generator[float, None, None]:
+        """One session of one person, in a closed loop: a generator of the seconds to think before each next turn.
 
         Whoever runs it sleeps for so long and goes on, or closes it when no new turn should begin. It is closed too
         when the person leaves in the middle of an answer: clean up in `finally`.

@@ -1,0 +1,195 @@
+"""A worker of the fleet: `python -m loadtests.worker`, told what to do on its standard input and by messages.
+
+It ends with its standard input, so that no worker outlives the fleet, however that ended.
+"""
+
+from __future__ import annotations
+
+# First: it patches the process for gevent.
+import locust  # isort: skip
+
+import gc
+import itertools
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+import gevent
+import numpy as np
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import WorkerRunner
+
+from loadtests import recorder, rows
+from loadtests.conductor import moments
+from loadtests.loads import Closed, Load, Open
+from loadtests.replay import Arrival
+from loadtests.station import Station
+from loadtests.target import Target
+from loadtests.workload import Length, Profile
+
+PREPARE: Final = "load-prepare"
+READY: Final = "load-ready"
+GO: Final = "load-go"
+END: Final = "load-end"
+SECOND: Final = 1_000_000_000
+HERD: Final = 0.2
+"""People come within this share of the time, as if they had been there before: not all in the first moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a worker is told once."""
+
+    target: Target
+    profile: Profile
+    port: int
+    """Of the fleet's locust, on this machine."""
+    stats: bool
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a worker is told for each load."""
+
+    run: str
+    worker: int
+    workers: int
+    load: Load
+    seed: int
+    seconds: float
+
+
+class Somebody(locust.User):
+    """One person. Takes the next free seat of the load that is prepared."""
+
+    seats: ClassVar[Iterator[tuple[Station, Iterator[int], float]]] = iter(())
+
+    @locust.task
+    def live(self) -> None:
+        """Until the load has ended."""
+        station, numbers, first = next(Somebody.seats)
+        station.live(numbers, first=first)
+        raise StopUser
+
+
+class Worker:
+    """Answers the fleet's messages: prepare, go, end."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._environment = Environment(user_classes=[Somebody])
+        self._runner: WorkerRunner = self._environment.create_worker_runner("127.0.0.1", orders.port)
+        self._work: tuple[Station, Task] | None = None
+        self._player: gevent.Greenlet | None = None
+        for name, listener in ((PREPARE, self._prepare), (GO, self._go), (END, self._end)):
+            self._runner.register_message(name, listener, concurrent=True)
+
+    def join(self) -> None:
+        """Works until it is told to go."""
+        self._runner.greenlet.join()
+
+    def _prepare(self, environment: Environment, msg: Any) -> None:
+        task: Task = pickle.loads(msg.data)  # noqa: S301  (from the process that started this one)
+        orders = self._orders
+        station = Station(
+            orders.target, orders.profile, seed=task.seed, run=task.run, worker=task.worker, timeout=orders.timeout,
+            send=lambda report: self._runner.send_message(recorder.MESSAGE, report),
+            show=(lambda record: rows.show(environment, record)) if orders.stats else None,
+        )  # fmt: skip
+        station.open(connections(task))
+        self._work = station, task
+        self._runner.send_message(READY, {"run": task.run, "worker": task.worker})
+
+    def _go(self, environment: Environment, msg: Any) -> None:
+        if self._work is None:
+            return
+        (station, task), start_ns = self._work, msg.data
+        if isinstance(task.load, Closed):
+            _until(start_ns)
+            station.begin()
+            places = range(task.worker, task.load.users, task.workers)
+            Somebody.seats = (seat(station, task, task.load, place) for place in places)
+            self._runner.spawn_users({Somebody.__name__: len(places)})
+            return
+        due = moments(task.load, task.seconds, task.seed, task.worker, task.workers).tolist()
+        logged = () if isinstance(task.load, Open) else task.load.arrivals[task.worker :: task.workers]
+        profiles = [of(one, self._orders.profile) for one in logged]
+        _until(start_ns)
+        station.begin()
+        self._player = gevent.spawn(station.play, due, start_ns, task.workers, profiles)
+
+    def _end(self, environment: Environment, msg: Any) -> None:
+        if self._work is None:
+            return
+        (station, _), self._work = self._work, None
+        station.ended.set()
+        runs = [self._runner.user_greenlets, *([self._player] if self._player is not None else ())]
+        with gevent.Timeout(msg.data, False):
+            for one in runs:
+                one.join()
+        for one in runs:
+            one.kill()
+        self._player = None
+        station.finish()
+
+
+def _until(moment_ns: int) -> None:
+    gevent.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / SECOND))
+
+
+def connections(task: Task) -> int:
+    """How many are warm at the start."""
+    match task.load:
+        case Closed(users=users):
+            return -(-users // task.workers)
+        case Open(arrivals=arrivals):
+            return max(8, round(arrivals.rate / task.workers))
+    return 8
+
+
+def seat(station: Station, task: Task, load: Closed, place: int) -> tuple[Station, Iterator[int], float]:
+    """What a person is: the numbers of the sessions, and when the first one begins."""
+    if load.ramp:
+        first = place / load.users * task.seconds
+    else:
+        share = float(np.random.default_rng((task.seed, place)).random())
+        first = share * min(station.pause(place), HERD * task.seconds)
+    return station, itertools.count(place, load.users), first
+
+
+def of(arrival: Arrival, profile: Profile) -> Profile:
+    """The profile of one request of a log: alone, and as long as it says."""
+    one = replace(profile, turns=Length.parse("fixed:1"))
+    if arrival.input_tokens is not None:
+        one = replace(one, input=Length.parse(f"fixed:{arrival.input_tokens}"), system=Length.parse("fixed:0"))
+    if arrival.output_tokens is not None:
+        one = replace(one, output=Length.parse(f"fixed:{arrival.output_tokens}"))
+    return one
+
+
+def _watch(stdin: int) -> None:
+    """Nobody writes any more: whoever started this is gone."""
+    gone = gevent.get_hub().loop.io(stdin, 1)
+    gone.start(lambda: os._exit(0))
+
+
+def main() -> None:
+    """Reads its orders and works."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; the fleet says what happens
+    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
+    orders = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301  (from the process that started this one)
+    _watch(sys.stdin.fileno())
+    gc.collect()
+    gc.freeze()  # what is there now stays: looking through it again would hold up the loop
+    Worker(orders).join()
+
+
+if __name__ == "__main__":
+    main()
