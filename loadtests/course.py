@@ -12,7 +12,7 @@ from typing import Final
 
 from loadtests import gates, results, search, sweep
 from loadtests.gates import Gate, Server
-from loadtests.hold import Measured, Patience, Runner, Tally, label, measured
+from loadtests.hold import Measured, Patience, Runner, Tally, grace, label, measured
 from loadtests.loads import Held, Load
 from loadtests.probe import Prober, Tried
 from loadtests.records import Record
@@ -84,7 +84,7 @@ class Course:
             lambda tally, seconds: self.told(name, tally, seconds), early=early,
         )  # fmt: skip
         seed = self.words.seed * 1_000_003 + number
-        return self.fleet.hold(self.load(load), seed, seconds=self.seconds, until=watch)
+        return self.fleet.hold(self.load(load), seed, seconds=self.seconds, until=watch, grace=grace(self.answer_s))
 
     def _measured(self, load: float, number: int) -> Measured:
         name = label(load, self.words.unit.value)

@@ -268,10 +268,11 @@ def tokens(records: Sequence[Record], server: Server) -> Gate:
     if pieces > usage * (1 + TOKENS):
         wrong.append(f"{pieces} pieces with text arrived, usage says {usage} tokens")
     if server.output_tokens is not None:
-        # The counter knows what failed answers cost, too: they must be in both sums or in neither.
-        every = sum(one.output_tokens or 0 for one in records)
+        # The counter knows what answers cost that failed or were given up, too: so they are in both sums. Those have no
+        # usage, and are counted by their pieces.
+        every = round(sum(metrics.tokens(one) for one in records))
         if abs(every - server.output_tokens) > TOKENS * max(server.output_tokens, 1):
-            wrong.append(f"usage adds up to {every}, the server's counter to {server.output_tokens}")
+            wrong.append(f"what arrived adds up to {every}, the server's counter to {server.output_tokens}")
     value = "; ".join(wrong) or (
         f"{usage} tokens" + (" and the server's counter agrees" if server.output_tokens is not None else "")
     )

@@ -23,6 +23,8 @@ NARROW: Final = 0.10
 """A p95 is known well enough when its interval is this share of it to either side."""
 LEAST: Final = 0.25
 """A load is held at least for this share of its time, however clear it seems."""
+GRACE: Final = 10.0
+"""At the end what still runs is waited for so long (seconds), or for two answers."""
 PAUSE: Final = 1.25
 """Looks become rarer: each costs the client's loop a moment."""
 
@@ -32,8 +34,13 @@ Until = Callable[[Sequence[Record], float], bool]
 class Runner(Protocol):
     """What runs a load: the fleet."""
 
-    def hold(self, load: Load, seed: int, *, seconds: float, until: Until | None = None) -> Held:
+    def hold(self, load: Load, seed: int, *, seconds: float, until: Until | None = None, grace: float = 10) -> Held:
         """Holds a load, asking `until` about twice a second whether to stop, and returns what came of it."""
+
+
+def grace(answer_s: float) -> float:
+    """How long to wait at the end of a load: an answer that is cut says less than a whole one (seconds)."""
+    return max(GRACE, 2 * answer_s)
 
 
 @dataclass(slots=True)

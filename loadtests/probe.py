@@ -13,7 +13,7 @@ from typing import Final
 
 from loadtests import gates, slo
 from loadtests.gates import Side
-from loadtests.hold import Runner, Tally
+from loadtests.hold import Runner, Tally, grace
 from loadtests.loads import Held, Load
 from loadtests.metrics import SECOND, Objectives
 from loadtests.records import Record
@@ -62,7 +62,7 @@ class Prober:
         """One probe. Raises OutOfTime where there is no time for it any more, or somebody stopped the run."""
         seconds = self._time(final=budget.test is None)
         watch = _Watch(budget, Tally(self.objectives), seconds, self)
-        held = self.fleet.hold(self.load(load), seed, seconds=seconds, until=watch)
+        held = self.fleet.hold(self.load(load), seed, seconds=seconds, until=watch, grace=grace(self.answer_s))
         if self.stopped():
             raise OutOfTime("the search was stopped")
         window = held.began_ns + round(WARM_UP * seconds * SECOND), held.ended_ns + 1

@@ -55,6 +55,7 @@ class VirtualFleet:
         *,
         seconds: float,
         until: Callable[[Sequence[Record], float], bool] | None = None,
+        grace: float = 10,
     ) -> Held:
         """The records of a load, cut where `until` ends it."""
         began = self.now_ns

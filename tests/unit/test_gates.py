@@ -74,6 +74,13 @@ def test_some_answers_without_usage_are_noticed() -> None:
     assert "1 of 400 answers have no usage" in seen(records)["tokens reconciled"].value
 
 
+def test_answers_that_were_given_up_are_in_both_sums_of_tokens() -> None:
+    records = [*run(), record(99.0, tokens=500, outcome=Outcome.CANCELLED, output_tokens=None)]
+    agreed = gates.tokens(records, Server(output_tokens=400 * 20 + 500))
+    assert agreed.passed is True
+    assert gates.tokens(records, Server(output_tokens=400 * 20)).passed is False
+
+
 def test_littles_law_notices_a_window_that_cuts_the_load() -> None:
     records = [record(k * 50.0, ttft=4000.0) for k in range(200)]
     assert seen(records)["Little's law"].passed is True
