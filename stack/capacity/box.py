@@ -24,6 +24,10 @@ from stack.capacity.usage import PeopleError, Usage
 WIDE: Final = 64  # tokens of a prompt that are computed at once at least, however many there are
 
 
+class NoRoomError(PeopleError):
+    """The model does not fit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """Everything that decides how a model serves."""
@@ -63,10 +67,10 @@ def placed(box: Box) -> tuple[Placed, int]:
 
 
 def serving(box: Box, usage: Usage) -> Serving:
-    """What people notice of it. Raises PeopleError when the model does not fit, or nobody can say how quick it is."""
+    """What people notice of it. Raises NoRoomError, or PeopleError when nobody can say how quick it is."""
     lies, engines = placed(box)
     if lies.verdict is Verdict.NO:
-        raise PeopleError(
+        raise NoRoomError(
             f"{lies.model} with {lies.run.slots} slots of {lies.run.context} tokens takes {gib(lies.need.total)}, "
             f"{box.name} has {gib(lies.budget)}"
         )

@@ -6,13 +6,13 @@ said of it serves everybody; those that only do so by what is expected are liste
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Final, Literal
 
-from stack.capacity.box import Box, serving
+from stack.capacity.box import Box, NoRoomError, serving
 from stack.capacity.cost import CostError, Habits, kwh_per_month, power
 from stack.capacity.devices import Device, devices
 from stack.capacity.facts import Known, rows
@@ -24,6 +24,7 @@ from stack.capacity.usage import PeopleError, Slo, Usage
 COUNTS: Final = ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4))  # hosts, cards of each, fewest cards first
 SLOTS: Final = (1, 2, 4, 8, 16, 32)
 DOLLAR: Final = "USD"
+NO_ROOM: Final = "no room for the model"
 MOST: Final = 5_000  # people that one choice is made for
 
 
@@ -155,30 +156,23 @@ def _smallest(count: int, box: Box, usage: Usage, slo: Slo) -> tuple[Box | None,
     if box.device.id in not_planned():
         return None, None, "no card for this: data/not_planned.csv says why"
     maybe: Box | None = None
-    seen, why = False, ""
-    for tried, serves in _candidates(box, usage):
-        if isinstance(serves, PeopleError):
-            why = why or str(serves)
-            continue
-        seen = True
-        if _serves(count, usage, slo, serves, "low"):
-            fewer = maybe if maybe and (maybe.hosts, maybe.cards) != (tried.hosts, tried.cards) else None
-            return tried, fewer, ""
-        if maybe is None and _serves(count, usage, slo, serves, "value"):
-            maybe = tried
-    if not seen:
-        return None, None, "no room for the model" if " takes " in why else "nobody can say how quick it is"
-    return None, maybe, f"two hosts with four cards each serve fewer than {count}"
-
-
-def _candidates(box: Box, usage: Usage) -> Iterator[tuple[Box, Serving | PeopleError]]:
+    why = NO_ROOM
     for hosts, cards in COUNTS:
         for slots in SLOTS:
             tried = replace(box, hosts=hosts, cards=cards, settings=replace(box.settings, slots=slots))
             try:
-                yield tried, serving(tried, usage)
-            except PeopleError as wrong:
-                yield tried, wrong
+                serves = serving(tried, usage)
+            except NoRoomError:
+                break  # nor is there for more slots
+            except PeopleError:
+                why = "nobody can say how quick it is" if why == NO_ROOM else why
+                break  # nor can anybody with more slots
+            why = f"two hosts with four cards each serve fewer than {count}"
+            if _serves(count, usage, slo, serves, "low"):
+                return tried, maybe if maybe and (maybe.hosts, maybe.cards) != (hosts, cards) else None, ""
+            if maybe is None and _serves(count, usage, slo, serves, "value"):
+                maybe = tried
+    return None, maybe, why
 
 
 def _serves(count: int, usage: Usage, slo: Slo, serves: Serving, case: Literal["low", "value"]) -> bool:
