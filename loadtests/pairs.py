@@ -47,7 +47,7 @@ class Way(Part):
     model: str
     """As this way calls it."""
     at: str = ""
-    """The address to connect to, where the URL's name means another one from here."""
+    """Where to connect, host:port, where the URL's mean another place from here."""
     ca: str = ""
     """A file with the authority to trust; empty: the system's."""
 

@@ -66,7 +66,7 @@ class Client:
     """Sends requests to one place, each over a connection of its own while it runs; connections are used again.
 
     `url`: http(s)://host[:port][/prefix]. `ca`: a file with the certificate authority to trust instead of the system's;
-    certificates are always checked. `at`: the address to connect to where the URL's name means another one from here.
+    certificates are always checked. `at`: host:port to connect to where the URL's mean another place from here.
     `keep` gets the record of every request exactly once, however it ends.
     `total_s` is the longest that a request may take, `idle_s` the longest silence within it.
     Raises ValueError for a URL that is none.
@@ -89,8 +89,9 @@ class Client:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{url!r} is no address: http://host[:port] or https://host[:port]")
         self._host = parts.hostname
-        self._at = at or parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        usual = 443 if parts.scheme == "https" else 80
+        host, _, port = at.rpartition(":")
+        self._place = (host, int(port)) if at else (parts.hostname, parts.port or usual)
         self._prefix = parts.path.rstrip("/")
         self._authority = parts.netloc.rpartition("@")[2]
         self._context = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
@@ -163,7 +164,7 @@ class Client:
 
     def _open(self) -> _Connection:
         if self._address is None:  # names are looked up once: that takes a thread
-            found = gevent.socket.getaddrinfo(self._at, self._port, type=socket.SOCK_STREAM)
+            found = gevent.socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM)
             for address in found[:-1]:
                 with suppress(ConnectionError):
                     first = _Connection(address, self._context, self._host, self._connect_s)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Final, Literal
 
@@ -26,6 +27,8 @@ LAG: Final = 0.002
 """Above it the client's own loop was late too often for differences of a millisecond (seconds, p99)."""
 EXACT: Final = 40
 """Up to so many differences the signed ranks are counted exactly; beyond, their normal law is good."""
+FILE: Final = "LOAD_TAX_FILE"
+"""The environment variable that says where a run finds what was measured before it."""
 Metric = Literal["ttft", "itl", "itl_p95", "e2e"]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -230,6 +233,18 @@ def handshake(direct: Sequence[Record], through: Sequence[Record]) -> Handshake 
         connections=len(guarded), direct=median(plain), through=median(guarded),
         tls=median(sealed) if sealed else None,
     )  # fmt: skip
+
+
+def from_environment(environment: Mapping[str, str]) -> Tax | None:
+    """What was measured for a run before it; None where it was not asked for. Raises ValueError with what is wrong."""
+    if not (place := environment.get(FILE)):
+        if environment.get("LOAD_TAX") == "1":
+            raise ValueError("TAX=1 is a word of `make load`, which measures the gateway's tax before the run")
+        return None
+    try:
+        return Tax.model_validate_json(Path(place).read_text())
+    except (OSError, ValueError) as wrong:
+        raise ValueError(f"{FILE}: {place} is no tax as `make load TAX=1` writes it: {wrong}") from None
 
 
 def caution(levels: Sequence[Streams], lag: float) -> str:

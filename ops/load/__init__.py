@@ -41,7 +41,8 @@ def load(request: Request) -> int:
     consumer.refuse_name(platform, pulumi.file.name)
     with stops.noted() as asked, repair.alone(pulumi, say), tempfile.TemporaryDirectory(prefix="load-") as folder:
         deployment = pulumi.export()
-        url = str((look.deployed(pulumi).get("endpoints") or {}).get("api") or "")
+        found = look.deployed(pulumi)
+        url = str((found.get("endpoints") or {}).get("api") or "")
         if reason := health.out_of_reach(pulumi, url):
             raise OpsError(
                 f"the gateway cannot be loaded from here: {reason}\n"
@@ -59,8 +60,10 @@ def load(request: Request) -> int:
             **models(platform, words),
             **people(pulumi, platform, words),
         }
-        served = {"url": url, "ca": env["SSL_CERT_FILE"], "model": request.model}
-        what = tax.planned(direct, pulumi.tools.docker, pulumi.stack, platform, **served)
+        what = tax.planned(
+            direct, pulumi.tools.docker, pulumi.stack, platform, found["models"], url=url, ca=env["SSL_CERT_FILE"],
+            model=request.model,
+        )  # fmt: skip
         with consumer.present(pulumi, platform, deployment, asked, say) as key:
             return run(asked, env | {"OPENAI_API_KEY": key}, Path(folder), what)
 
@@ -134,10 +137,9 @@ def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, 
         raise OpsError(
             f"CA={request.ca}: there is no such file; it is the certificate that the deployment is trusted by"
         )
-    trust = {"SSL_CERT_FILE": str(Path(request.ca).resolve())} if request.ca else {}
-    what = (
-        None if direct is None else tax.beside(direct, url=url, ca=trust.get("SSL_CERT_FILE", ""), model=request.model)
-    )
+    ca = str(Path(request.ca).resolve()) if request.ca else ""
+    trust = {"SSL_CERT_FILE": ca} if ca else {}
+    what = None if direct is None else tax.beside(direct, url=url, ca=ca, model=request.model)
     say(f"load on {url}, a deployment that is not this machine's to change: its limits hold, its counters are not read")
     with stops.noted() as asked, tempfile.TemporaryDirectory(prefix="load-") as folder:
         env = {**plain(environ), **words, **trust, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}

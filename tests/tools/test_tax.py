@@ -79,17 +79,14 @@ def test_our_gateway_adds_about_what_its_benchmark_says(one: Engine, gateway: Ga
     assert abs(gap.added) < 0.0002, "a delay of each token is not one of their gaps"
 
 
-def test_an_address_may_stand_for_a_name(one: Engine, gateway: Gateway) -> None:
-    named = Way(
-        url=gateway.running.url.replace("localhost", "llm.example.org"),
-        model="default",
-        at="127.0.0.1",
-        ca=gateway.running.ca,
-    )
+def test_another_place_may_stand_for_the_one_of_the_url(one: Engine, gateway: Gateway) -> None:
+    at = f"127.0.0.1:{gateway.running.https}"
+    named = Way(url="https://llm.example.org:8443", model="default", at=at, ca=gateway.running.ca)
     with pytest.raises(NoAnswer, match=r"llm\.example\.org"):  # the certificate is not for that name
         pairs.measure(asked(one, named), gateway.keys["default"])
-    here = Way(url=gateway.running.url, model="default", at="127.0.0.1", ca=gateway.running.ca)
-    assert pairs.measure(asked(one, here, streams=(1,), pairs=6), gateway.keys["default"]).levels[0].pairs == 6
+    here = named.model_copy(update={"url": gateway.running.url})
+    tax = pairs.measure(asked(one, here, streams=(1,), pairs=6), gateway.keys["default"])
+    assert (tax.levels[0].pairs, tax.through) == (6, gateway.running.url)
 
 
 # --- as a program ----------------------------------------------------------------------------------------------------
