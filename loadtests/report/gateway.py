@@ -26,16 +26,20 @@ def sentence(tax: Tax) -> str:
 
 def _between(one: Added) -> str:
     if one.low <= 0 <= one.high:
-        return f"nothing that could be told from none ({ms(one.low)} to {ms(one.high)})"
-    return f"{ms(one.added)} ({ms(one.low)} to {ms(one.high)})"
+        return f"nothing that could be told from none ({_bounds(one)})"
+    return f"{ms(one.added)} ({_bounds(one)})"
 
 
 def _streams(count: int) -> str:
     return "one stream" if count == 1 else f"{count} streams at once"
 
 
+def _bounds(one: Added) -> str:
+    return f"{1000 * one.low:.2f} to {ms(one.high)}"
+
+
 def ms(seconds: float) -> str:
-    """Three digits are more than the interval allows; a difference may be below zero."""
+    """A duration, or a difference, which may be below zero."""
     return f"{1000 * seconds:.2f} ms"
 
 
@@ -45,7 +49,7 @@ def rows(tax: Tax) -> list[tuple[str, ...]]:
 
 
 def _row(one: Streams, added: Added) -> tuple[str, ...]:
-    interval = f"{ms(added.added)} ({ms(added.low)} to {ms(added.high)})"
+    interval = f"{ms(added.added)} ({_bounds(added)})"
     return str(one.streams), METRICS[added.metric], ms(added.direct), ms(added.through), interval, str(added.pairs)
 
 
