@@ -172,7 +172,7 @@ class Fleet:
         """Prepares all workers and tells them when to begin. That moment."""
         run = str(next(self._runs))
         self._ready.clear()
-        self._collector = Collector(run, self._count)
+        self._collector = Collector(run, range(self._count))
         for number, client in enumerate(list(self._runner.clients)):
             task = Task(run=run, worker=number, workers=self._count, load=load, seed=seed, seconds=seconds)
             self._runner.send_message(PREPARE, pickle.dumps(task), client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Protocol
 
@@ -137,11 +137,11 @@ class _Worker:
 
 
 class Collector:
-    """The other side: every record once, and what never arrived. `workers`: how many will send."""
+    """The other side: every record once, and what never arrived. `workers`: the numbers of those that will send."""
 
-    def __init__(self, run: str, workers: int = 0) -> None:
+    def __init__(self, run: str, workers: Iterable[int] = ()) -> None:
         self._run = run
-        self._workers = {number: _Worker() for number in range(workers)}
+        self._workers = {number: _Worker() for number in workers}
         self.records: list[Record] = []
         """In the order in which they arrived."""
         self.trouble = ""

@@ -1,0 +1,188 @@
+"""For locust itself, with its web page or without.
+
+    eval "$(make -s env)"
+    locust -f loadtests/locustfile.py                                        # http://localhost:8089
+    locust -f loadtests/locustfile.py --headless -u 8 -r 2 -t 2m [--processes 2]
+
+It asks what `make load` asks, with the same client; LOAD_PROFILE says what (chat, …), LOAD_MODEL which model, LOAD_SEED
+which conversations. LOAD_STEPS=1,2,4 or LOAD_RAMP=16 is a shape, LOAD_FOR its time. With LOAD_OUT=folder the report is
+written at the end, judged by LOAD_SLO.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import gevent
+from locust import LoadTestShape, User, events, task
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself looks only beside this file
+
+from loadtests import gates, recorder, results, rows, shapes, slo, target, workload
+from loadtests.recorder import Collector
+from loadtests.report import files
+from loadtests.station import Station
+
+END: Final = "load-end"
+LAST_S: Final = 10.0
+"""For the workers' last reports."""
+MANY: Final = 1024
+"""More workers than there will be: each numbers its people in steps of it."""
+logger = logging.getLogger(__name__)
+
+try:
+    TARGET: Final = target.from_environment(os.environ)
+    PROFILE: Final = workload.chosen(os.environ.get("LOAD_PROFILE") or "chat")
+    OBJECTIVES: Final = slo.parse(os.environ.get("LOAD_SLO") or "people")
+    SEED: Final = int(os.environ.get("LOAD_SEED") or 1)
+    SHAPE: Final = shapes.chosen(os.environ)
+except ValueError as error:
+    sys.exit(str(error))
+
+
+class Person(User):
+    """Asks, reads, thinks, asks again."""
+
+    station: ClassVar[Station | None] = None
+    numbers: ClassVar[Iterator[int]] = itertools.count()
+
+    @task
+    def live(self) -> None:
+        """One session after another, until the test stops."""
+        if Person.station is not None:
+            Person.station.live(Person.numbers)
+        raise StopUser
+
+
+if SHAPE is not None:
+    wanted = SHAPE
+
+    class Shape(LoadTestShape):
+        """What LOAD_STEPS or LOAD_RAMP says."""
+
+        def tick(self) -> shapes.Tick | None:
+            """How many people now."""
+            return wanted(self.get_run_time())
+
+
+class Run:
+    """One test, as the one who gathers it knows it: plain locust, or the master."""
+
+    def __init__(self) -> None:
+        self.collector = Collector("")
+        self.began: float | None = None
+
+    def begin(self, environment: Environment) -> None:
+        """A test starts; another one before it is forgotten."""
+        runner = environment.runner
+        workers = [runner.get_worker_index(one) for one in runner.clients] if isinstance(runner, MasterRunner) else [0]
+        self.collector, self.began = Collector("", workers), time.time()
+
+    def take(self, environment: Environment, msg: Any) -> None:
+        """A worker's report. Where its scenario cannot go on, neither can the test."""
+        before = self.collector.trouble
+        self.collector.take(msg.data)
+        if self.collector.trouble and not before:
+            logger.error(self.collector.trouble)
+            environment.process_exit_code = 2
+            gevent.spawn(environment.runner.quit if _headless(environment) else environment.runner.stop)
+
+    def wait(self) -> None:
+        """Until the workers have told everything."""
+        deadline = time.monotonic() + LAST_S
+        while not self.collector.complete and time.monotonic() < deadline:
+            gevent.sleep(0.02)
+
+    def write(self, folder: Path) -> None:
+        """The four files of the report, where there was a test. Says where they are, or why not."""
+        if self.began is None:
+            return
+        records, client = self.collector.records, self.collector.client()
+        result = results.build(
+            records, OBJECTIVES,
+            results.Environment(
+                target=TARGET.url, hardware={}, versions={"locust": version("locust")},
+                configuration={"PROFILE": PROFILE.name, "MODEL": TARGET.model}, seeds={"SEED": SEED},
+            ),
+            title=f"locust: {PROFILE.name}", checks=gates.check(records, OBJECTIVES, client=client),
+            started=datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds"),
+            stopped=self.collector.trouble,
+        )  # fmt: skip
+        try:
+            results.write(folder, files.render(result, records))
+        except results.CannotWrite as error:
+            logger.error(error)  # noqa: TRY400  (a sentence for people, not a place in the program)
+        else:
+            logger.info("%s: %s. The report is in %s", result.verdict.upper(), result.reason, folder)
+
+
+RUN: Final = Run()
+
+
+@events.init.add_listener
+def _ready(environment: Environment, **_: Any) -> None:
+    if isinstance(environment.runner, WorkerRunner):
+        environment.runner.register_message(END, lambda environment, **_: _finish(environment), concurrent=True)
+    elif environment.runner is not None:
+        environment.runner.register_message(recorder.MESSAGE, RUN.take)
+
+
+@events.test_start.add_listener
+def _start(environment: Environment, **_: Any) -> None:
+    runner = environment.runner
+    if not isinstance(runner, WorkerRunner):
+        RUN.begin(environment)
+    if isinstance(runner, WorkerRunner | LocalRunner):
+        Person.numbers = itertools.count(runner.worker_index, MANY)
+        Person.station = Station(
+            TARGET, PROFILE, seed=SEED, run="", worker=runner.worker_index,
+            send=lambda report: runner.send_message(recorder.MESSAGE, report),
+            show=lambda record: rows.show(environment, record),
+        )  # fmt: skip
+        Person.station.begin()
+
+
+@events.test_stopping.add_listener
+def _stopping(**_: Any) -> None:
+    if Person.station is not None:
+        Person.station.ended.set()
+
+
+@events.test_stop.add_listener
+def _stop(environment: Environment, **_: Any) -> None:
+    _finish(environment)
+    if isinstance(environment.runner, MasterRunner):
+        # At its end locust gives workers half a second; what they have not told by then would be lost.
+        environment.runner.send_message(END)
+        RUN.wait()
+
+
+def _finish(environment: Environment) -> None:
+    """A worker tells the rest, once."""
+    station, Person.station = Person.station, None
+    if station is not None and environment.runner is not None:
+        station.ended.set()
+        environment.runner.user_greenlets.kill()
+        station.finish()
+
+
+@events.quit.add_listener
+def _quit(**_: Any) -> None:
+    if folder := os.environ.get("LOAD_OUT"):
+        RUN.write(Path(folder))
+
+
+def _headless(environment: Environment) -> bool:
+    return bool(environment.parsed_options is not None and environment.parsed_options.headless)
