@@ -45,6 +45,7 @@ def test_a_machine_serves_as_its_parts_say() -> None:
     assert said.prefill == speed.prefill(load, card, USAGE.input_tokens)
     assert (said.measured, said.plan, said.room) == (False, "low", True)
     assert serving(box(slots=16), USAGE).room is False
+    assert serving(box("mistral-small:24b", slots=8, cards=2), USAGE).room is False  # only with layers shared out
 
 
 def test_cards_are_engines_of_their_own_where_the_model_has_room_on_one() -> None:
@@ -104,8 +105,8 @@ def test_levels_go_through_what_was_measured() -> None:
     said = levels({1: 100.0, 4: 300.0, 8: 400.0}, 12)
     assert [said[count - 1].value for count in (1, 4, 8)] == pytest.approx([100, 300, 400])
     assert said[1].value == pytest.approx(2 / (0.01 + (4 / 300 - 0.01) / 3))
-    assert said[11].value >= 400
-    assert said[11].high - said[11].low > said[7].high - said[7].low
+    assert 400 <= said[11].value < 12 / 8 * 400  # a step of more answers takes longer
+    assert said[11].low / said[11].value < said[7].low / said[7].value
     for wrong, slots in (({1: 100.0}, 1), ({1: 100.0, 4: 300.0}, 9), ({1: 0.0, 2: 1.0}, 2), ({0: 1.0, 2: 1.0}, 2)):
         with pytest.raises(PeopleError):
             levels(wrong, slots)
