@@ -257,7 +257,7 @@ def stop(*_):
 signal.signal(signal.SIGINT, stop)
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 seen.write_text(str(worker.pid))
-while True: time.sleep(0.01)
+for _ in range(1000): time.sleep(0.01)
 """
 
 
