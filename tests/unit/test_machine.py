@@ -46,9 +46,11 @@ def prometheus() -> Iterator[tuple[str, type[FakePrometheus]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", handler
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", handler
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_what_prometheus_has_is_there_and_the_rest_is_left_out(prometheus: tuple[str, type[FakePrometheus]]) -> None:
@@ -191,9 +193,10 @@ def test_a_model_is_resident_by_any_of_its_names(loaded: str | None, name: str, 
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         target = Target(url=f"http://127.0.0.1:{server.server_port}", key="sk-key")
-        assert machine.resident(target, name) is wanted
+        found = machine.resident(target, name)
         server.shutdown()
         thread.join()
+    assert found is wanted
     assert {one["key"][0] for one in handler.asked} == {"Bearer sk-key"}  # type: ignore[attr-defined]
 
 
