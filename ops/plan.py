@@ -8,20 +8,18 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ops import model_file, paths, record, settings, speeds
-from ops.docker import DockerCli, DockerError
+from ops.docker import DockerCli
 from ops.errors import OpsError
 from ops.preflight import fit as fits
 from ops.pulumi import PROJECT
 from ops.request import Request
 from stack.capacity.facts import Known
-from stack.capacity.fit import Fit, Host, Placed, Verdict, fit, gib
-from stack.capacity.gguf import GgufError, read_header
-from stack.capacity.shape import FAMILIAR, Shape, ShapeError, from_header
-from stack.config.model import OWN_ENGINE, Platform
+from stack.capacity.fit import Fit, Placed, Verdict, gib
+from stack.capacity.gguf import read_header
+from stack.capacity.shape import from_header
+from stack.config.model import Platform
 
 COLUMNS: Final = ("model", "slots x context", "weights", "cache", "state", "work", "overhead", "total", "of", "verdict")
-EXACT: Final = 0.03  # how far off a plan is at most whose model's header was read
-UNFAMILIAR: Final = 0.20  # the same, of an architecture that the rules were not checked for
 
 
 def plan(request: Request) -> int:
@@ -37,11 +35,9 @@ def plan(request: Request) -> int:
             f"{file.name} does not say which cards the engine has\nfix: write them under engine, for example "
             f"{fits.EXAMPLE}; docs/configuration.md has the form"
         )
-    known = {} if request.gguf else fits.models(platform)
-    if known:
-        known |= read(request.stack, list(known), DockerCli())
-    found = _one(request.gguf, at, platform) if request.gguf else fits.planned(platform, at, known)
-    quick = {} if request.gguf else speeds.outlooks(request.stack, platform, found, known)
+    known = _one(request.gguf) if request.gguf else models(platform, request.stack, DockerCli())
+    found = fits.planned(platform, at, known)
+    quick = speeds.outlooks(request.stack, platform, found, known)
     unknown = [name for name, one in known.items() if one is None]
     if request.json:
         speed = {name: speeds.document(one) for name, one in quick.items()}
@@ -53,31 +49,17 @@ def plan(request: Request) -> int:
     return int(any(one.verdict is Verdict.NO for one in found.models))
 
 
-def _one(place: str, at: Host, platform: Platform) -> Fit:
+def _one(place: str) -> dict[str, Known | None]:
+    """The model of a file, under the file's name."""
     shape = from_header(place.rpartition("/")[2] or place, read_header(*model_file.reader(place)))
-    known = _known(shape)
-    return fit(at, [known], fits.settings(platform), loaded=1)
+    return {shape.name: fits.from_file(shape)}
 
 
-def _known(shape: Shape) -> Known:
-    return Known(shape=shape, band=EXACT if shape.architecture in FAMILIAR else UNFAMILIAR, guessed=False)
-
-
-def read(stack: str, names: Sequence[str], docker: DockerCli) -> dict[str, Known]:
-    """What the files of the running engine say of these models; those that it lacks or that cannot be read are absent.
-
-    Stand-ins of the package mirrors are no models of that name, so none of theirs are read.
-    """
-    found: dict[str, Known] = {}
+def models(platform: Platform, stack: str, docker: DockerCli) -> dict[str, Known | None]:
+    """What is known of the stack's models: by the running engine's files where it has them, else by their names."""
     if record.load(stack).source != "official":
-        return found
-    for name in names:
-        try:
-            if opened := model_file.of_engine(docker, f"{PROJECT}-{stack}-{OWN_ENGINE}", name):
-                found[name] = _known(from_header(name, read_header(*opened)))
-        except (DockerError, GgufError, ShapeError):
-            continue
-    return found
+        return fits.models(platform)
+    return fits.in_engine(platform, docker, stack, PROJECT)
 
 
 def text(stack: str, found: Fit, unknown: Sequence[str], platform: Platform) -> str:

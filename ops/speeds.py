@@ -15,7 +15,7 @@ from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Verdict
 from stack.capacity.outlook import Outlook, outlook
 from stack.capacity.speed import Speed, SpeedError
-from stack.config.model import Accelerator, Platform, Role
+from stack.config.model import Accelerator, Platform
 from stack.config.model import Card as Configured
 
 HOST = "engine"  # the one host that a calibration is of
@@ -29,8 +29,7 @@ def calibration(stack: str) -> Path:
 def outlooks(stack: str, platform: Platform, found: Fit, models: Mapping[str, Known | None]) -> Mapping[str, Outlook]:
     """How quick each model that fits will be; nothing for a CPU, or for cards whose bandwidth nobody knows."""
     fitting = {one.model: one for one in found.models if one.verdict is not Verdict.NO}
-    answering = {model.name for model in platform.models if model.role is not Role.EMBEDDING}
-    shapes = {name: replace(one.shape, name=name) for name, one in models.items() if one and name in answering}
+    shapes = {name: replace(one.shape, name=name) for name, one in models.items() if one and not one.embeds}
     try:
         machine = calibrate.load(calibration(stack)).get(HOST)
         where = card(platform)

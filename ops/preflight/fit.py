@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from ops import model_file
+from ops.docker import DockerCli, DockerError
 from ops.preflight.finding import Context, Finding, Level
 from stack.capacity import facts
 from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Host, Placed, Settings, Verdict, fit, gib
+from stack.capacity.gguf import GgufError, read_header
 from stack.capacity.memory import MIB
-from stack.config.model import Accelerator, Platform, Role
+from stack.capacity.shape import FAMILIAR, Shape, ShapeError, from_header
+from stack.config.model import OWN_ENGINE, Accelerator, Platform, Role
 from stack.config.units import mebibytes
 
 EXAMPLE: Final = "hardware: [{device: nvidia-rtx-4090}]"
+EXACT: Final = 0.03  # how far off a plan is at most whose model's header was read
+UNFAMILIAR: Final = 0.20  # the same, of an architecture that the rules were not checked for
 
 
 def host(platform: Platform) -> Host | None:
@@ -35,6 +41,31 @@ def models(platform: Platform) -> dict[str, Known | None]:
         name: known and replace(known, shape=replace(known.shape, name=name), embeds=role is Role.EMBEDDING)
         for name, (known, role) in found.items()
     }
+
+
+def in_engine(platform: Platform, docker: DockerCli, stack: str, project: str) -> dict[str, Known | None]:
+    """The same, from the running engine's own files where they can be read: those are the models, whatever their names.
+
+    Not for stand-ins of the package mirrors, which are no models of that name.
+    """
+    known = models(platform)
+    embeds = {model.name for model in platform.models if model.role is Role.EMBEDDING}
+    for name in known:
+        try:
+            if opened := model_file.of_engine(docker, f"{project}-{stack}-{OWN_ENGINE}", name):
+                known[name] = from_file(from_header(name, read_header(*opened)), embeds=name in embeds)
+        except (GgufError, ShapeError):
+            continue
+        except DockerError:
+            break
+    return known
+
+
+def from_file(shape: Shape, *, embeds: bool = False) -> Known:
+    """A model whose header was read."""
+    return Known(
+        shape=shape, band=EXACT if shape.architecture in FAMILIAR else UNFAMILIAR, guessed=False, embeds=embeds
+    )
 
 
 def settings(platform: Platform) -> Settings:
@@ -83,7 +114,7 @@ class ModelsFit:
         if (at := host(platform)) is None:
             what = "nobody looked whether the models fit: which cards the engine has is not told"
             return self._said(Level.NOTE, what, f"{key} has no hardware", f"for example {EXAMPLE}")
-        known = models(platform)
+        known = in_engine(platform, context.docker, context.stack, context.project)
         found = planned(platform, at, known)
         if large := [one for one in found.models if one.verdict is Verdict.NO]:
             excused = engine.allow_oversize or all(one.guessed for one in large)
@@ -94,7 +125,7 @@ class ModelsFit:
                 f"models and {key}",
                 "; or ".join([*dict.fromkeys(line for one in large for line in one.advice), *_anyway(platform)]),
             )
-        if found.together is Verdict.NO:
+        if found.loaded > 1 and found.together is Verdict.NO:
             return self._said(
                 Level.WARNING,
                 f"the {found.loaded} largest models take {gib(found.sum)} together, {at.name} has {gib(at.budget)}: "

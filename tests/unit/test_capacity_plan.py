@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,9 +18,9 @@ from ops import paths, record
 from ops.docker import DockerCli, Result, run_process
 from ops.errors import OpsError
 from ops.model_file import WEIGHTS, of_engine, reader
-from ops.plan import plan, read
+from ops.plan import models, plan
 from ops.preflight.finding import Context, Finding, Level
-from ops.preflight.fit import ModelsFit, host
+from ops.preflight.fit import ModelsFit, host, in_engine
 from ops.preflight.host import Host
 from ops.request import Request
 from stack.capacity.gguf import GgufError
@@ -230,14 +231,55 @@ def test_what_the_engine_has_is_better_known_than_what_a_name_says(
     engine: DockerCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRIVATE_LLM_STATE", str(tmp_path / "state"))
+    of = platform("small:1b", "qwen3:8b")
     record.remember("dev", source="mirror")
-    assert read("dev", ["small:1b"], engine) == {}, "a stand-in is no model of that name"
+    guess = models(of, "dev", engine)["small:1b"]
+    assert guess is not None
+    assert guess.guessed, "a stand-in is no model of that name"
     record.remember("dev", source="official")
-    found = read("dev", ["small:1b", "absent:1b"], engine)
-    assert list(found) == ["small:1b"]
+    found = models(of, "dev", engine)
+    assert found["small:1b"] is not None
     assert (found["small:1b"].shape.layers, found["small:1b"].guessed) == (2, False)
+    assert found["qwen3:8b"] is not None, "the table has it"
     (tmp_path / "models" / "blobs" / ("sha256-" + "a" * 64)).write_bytes(b"rubbish")
-    assert read("dev", ["small:1b"], engine) == {}
+    assert models(of, "dev", engine)["small:1b"] == guess
+
+
+def test_what_is_for_embeddings_stays_so_with_its_file(engine: DockerCli) -> None:
+    content = GOOD | {
+        "models": [{"name": "qwen3:8b", "aliases": ["default"]}, {"name": "small:1b", "role": "embedding"}],
+        "memory": {"enabled": False},
+    }
+    found = in_engine(parse_platform(content, "Pulumi.dev.yaml"), engine, "dev", "private-llm")
+    assert found["small:1b"] is not None
+    assert (found["small:1b"].guessed, found["small:1b"].embeds) == (False, True)
+
+
+def test_an_engine_that_does_not_answer_is_asked_once() -> None:
+    asked = []
+
+    def runner(command: Sequence[str], _env: Mapping[str, str], _limit: float, _text: str | None) -> Result:
+        asked.append(command)
+        raise subprocess.TimeoutExpired(command, 30)
+
+    of = platform("qwen3:8b", "qwen3:14b")
+    found = in_engine(of, DockerCli({"DOCKER_HOST": "unix:///x"}, runner=runner), "dev", "private-llm")
+    assert None not in found.values(), "the table has both"
+    assert len(asked) == 1
+
+
+def test_up_looks_at_the_running_engines_file_and_not_at_the_name(engine: DockerCli) -> None:
+    unknown = platform("small:1b", accelerator="nvidia", hardware=[{"memory": "1GiB"}], contextLength=512)
+
+    def check(docker: DockerCli) -> Finding | None:
+        return ModelsFit().check(
+            Context(platform=unknown, docker=docker, info={}, host=Host(), project="private-llm", stack="dev")
+        )
+
+    before = check(FakeDocker().cli())
+    assert before is not None
+    assert "guessed from its name" in before.what
+    assert check(engine) is None, "its file says that it is small"
 
 
 class Ranges(BaseHTTPRequestHandler):

@@ -43,7 +43,9 @@ class FakeDocker:
     """Answers of the docker command by its first word."""
 
     def __init__(self, answers: Mapping[str, str] | None = None, **info: Any) -> None:
-        self.answers = {"info": json.dumps(INFO | info), "ps": "", "image": "", "system": "{}"} | dict(answers or {})
+        self.answers = {"info": json.dumps(INFO | info), "ps": "", "image": "", "system": "{}", "exec": ""} | dict(
+            answers or {}
+        )
         self.asked: list[str] = []
 
     def cli(self, host: str = "unix:///var/run/docker.sock") -> DockerCli:
