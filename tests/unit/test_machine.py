@@ -138,6 +138,7 @@ class TestTokens:
     def test_a_gateway_that_was_started_again_has_no_difference(self) -> None:
         assert Tokens(input=5, output=9).since(Tokens(input=1, output=2)) == Tokens(input=4, output=7)
         assert Tokens(input=5, output=1).since(Tokens(input=1, output=2)) is None
+        assert Tokens(input=0, output=2).since(Tokens(input=1, output=2)) is None
 
 
 class TestTold:
