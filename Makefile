@@ -6,7 +6,7 @@ export STACK
 PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
 WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
-	SEED N ONLY REST FORMAT GGUF RATES DEPTH \
+	SEED N ONLY REST FORMAT GGUF RATES DEPTH RUN \
 	PROFILE USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX DIRECT
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
@@ -54,7 +54,7 @@ preview: ## what `up` would change
 	$(OPS) preview
 plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file or https://…: this model in place of the stack's]
 	$(OPS) plan
-calibrate: ## what this machine was measured to do, for the plan: RATES="model=answers:tokens/s,… …" [DEPTH=512]
+calibrate: ## what this machine was measured to do, for the plan: RUN=<folder of a load run> | RATES="model=answers:tokens/s,… …" [DEPTH=512]
 	$(OPS) calibrate
 load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…]; URL=… KEY=… [CA=…]
 	$(DEV)

@@ -41,6 +41,7 @@ class Request:
     json: bool = False
     gguf: str = ""
     rates: str = ""
+    run: str = ""
     depth: str = ""
 
 
@@ -83,6 +84,7 @@ def parse(command: str, env: Mapping[str, str]) -> Request:
         json=_one_of("FORMAT", env.get("FORMAT", ""), {"": False, "text": False, "json": True}),
         gguf=env.get("GGUF", ""),
         rates=env.get("RATES", ""),
+        run=env.get("RUN", ""),
         depth=env.get("DEPTH", ""),
     )
 
