@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,7 +183,9 @@ def test_a_model_file_is_planned_by_its_header(
     model = tmp_path / "small.gguf"
     model.write_bytes(file(LLAMA, TENSORS) + bytes(20_000))
     assert plan(stack(["qwen3:8b"], ENGINE, gguf=str(model))) == 0
-    assert "small.gguf: within 3%; source: GGUF header" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "small.gguf: within 3%; source: GGUF header" in said
+    assert re.search(r"small.gguf: about \d+ .* tokens/s alone", said)
     model.write_bytes(file(LLAMA, TENSORS))
     with pytest.raises(GgufError, match="not complete"):
         plan(stack(["qwen3:8b"], ENGINE, gguf=str(model)))
