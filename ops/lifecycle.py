@@ -194,6 +194,7 @@ def destroy(request: Request) -> int:
             repair.drop_pending(pulumi, deployment, say)
             remove(session)
         repair.leftovers(pulumi, {}, say)
+        consumer.forget(pulumi.stack)
         there = volumes.there(pulumi)
         kept = volumes.with_data(there)
         # Volumes of rendered files go in any case: a lost state leaves them behind.

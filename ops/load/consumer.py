@@ -120,6 +120,7 @@ def present(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any], s
     """
     left = settings.read(place(pulumi.stack)) if place(pulumi.stack).exists() else None
     stack = Deployed(pulumi, _seed(pulumi, deployment), pulumi.file.read_text(), len(platform.consumers))
+    say(f"stack {pulumi.stack}: is it what {pulumi.file.name} says? A load test changes nothing else...")
     try:
         in_force(pulumi)
         _refuse_pending(stack, left, say)

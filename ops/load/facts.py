@@ -13,7 +13,7 @@ from typing import Any, Final
 from ops import models, paths
 from ops.docker import DockerCli, DockerError
 from ops.pulumi import PROJECT, Pulumi, outputs
-from stack.config.model import OWN_ENGINE, Platform
+from stack.config.model import OWN_ENGINE, Accelerator, Platform
 
 LIMIT: Final = 10.0  # seconds for a program to tell something of itself
 ENGINE: Final = (
@@ -30,20 +30,23 @@ def facts(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any]) -> 
     docker = pulumi.tools.docker
     info = docker.info()
     return {
-        "hardware": hardware(info, platform, gpus(), processor() if not docker.remote else ""),
+        "hardware": hardware(info, platform, *((None, "") if docker.remote else (gpus(platform), processor()))),
         "versions": versions(pulumi, info, deployment) | {"project": project(paths.ROOT)},
         "configuration": configuration(platform)
         | {f"digest {name}": digest for name, digest in models.table(docker, deployment) if digest},
     }
 
 
-def hardware(info: Mapping[str, Any], platform: Platform, cards: Sequence[str], chip: str) -> dict[str, str]:
-    """The machine on which the containers are, and the cards that the configuration says it has."""
+def hardware(info: Mapping[str, Any], platform: Platform, cards: Sequence[str] | None, chip: str) -> dict[str, str]:
+    """The machine on which the containers are, and the cards that the configuration says it has.
+
+    `cards`: None where nobody could look.
+    """
     said = {
         "processor": chip,
         "cores": str(info.get("NCPU") or ""),
         "memory": f"{int(info.get('MemTotal') or 0) / 2**30:.1f} GiB",
-        "GPUs": "; ".join(cards) or "none",
+        "GPUs": "not known" if cards is None else "; ".join(cards) or "none",
         "cards by configuration": ", ".join(card.device or f"{card.memory}" for card in platform.engine.hardware),
     }
     return {name: value for name, value in said.items() if value}
@@ -58,8 +61,10 @@ def processor() -> str:
     return found[1] if found else python.machine()
 
 
-def gpus() -> list[str]:
-    """This machine's NVIDIA cards with their memory and driver, equal ones counted."""
+def gpus(platform: Platform) -> list[str] | None:
+    """This machine's NVIDIA cards with their memory and driver, equal ones counted; None for others' cards."""
+    if platform.engine.accelerator is Accelerator.AMD:
+        return None
     lines = [line.strip() for line in _said(SMI).splitlines() if line.strip()]
     return [f"{lines.count(line)} x {line}" for line in dict.fromkeys(lines)]
 

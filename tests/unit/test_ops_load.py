@@ -383,12 +383,16 @@ class TestFacts:
             "GPUs": "2 x NVIDIA GeForce RTX 4090, 24564 MiB, 550.1",
         }  # fmt: skip
         assert facts.hardware(info, platform, [], "")["GPUs"] == "none"
+        assert facts.hardware(info, platform, None, "")["GPUs"] == "not known"
 
-    def test_equal_cards_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_equal_cards_are_counted(self, stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+        platform = settings.platform(stack.file)
         monkeypatch.setattr(facts, "SMI", ("printf", "A100, 80 GiB, 550\nA100, 80 GiB, 550\nT4, 16 GiB, 550\n"))
-        assert facts.gpus() == ["2 x A100, 80 GiB, 550", "1 x T4, 16 GiB, 550"]
+        assert facts.gpus(platform) == ["2 x A100, 80 GiB, 550", "1 x T4, 16 GiB, 550"]
         monkeypatch.setattr(facts, "SMI", ("/no/nvidia-smi",))
-        assert facts.gpus() == []
+        assert facts.gpus(platform) == []
+        stack.write(PLATFORM | {"engine": {"accelerator": "amd", "deviceGroups": [44]}})
+        assert facts.gpus(settings.platform(stack.file)) is None
 
     def test_the_commit_says_whether_the_files_are_its_own(self, tmp_path: Path) -> None:
         assert facts.project(tmp_path) == "not known"
