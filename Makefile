@@ -12,7 +12,7 @@ $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval un
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs plan calibrate load preview down destroy env trust ca-renew password key keys basic client adopt \
+.PHONY: help up ask open status logs plan calibrate load baseline preview down destroy env trust ca-renew password key keys basic client adopt \
 	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway \
 	bench-client bench-search bench-planner
 
@@ -59,6 +59,9 @@ calibrate: ## what this machine was measured to do, for the plan: RUN=<folder of
 load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…]; URL=… KEY=… [CA=…]
 	$(DEV)
 	@.venv/bin/python -m ops load
+baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load GATE=1` holds a run against it
+	$(DEV)
+	@.venv/bin/python -m loadtests.baseline
 doctor: ## check the host and get one streamed token
 	$(OPS) doctor
 down: ## stop the containers; `make up` starts them again
