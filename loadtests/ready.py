@@ -9,20 +9,25 @@ import http.client
 import json
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from loadtests import metrics
+from loadtests.prompts import Measured, Ruler, filler, ruler
 from loadtests.records import Outcome
 from loadtests.stream import Client, Reply, Request
 from loadtests.target import Target
 
 LIST_S: Final = 10.0
 WARM_TOKENS: Final = 16
-ANSWERS: Final = 2
-"""The first may load the model; the last says how long an answer takes when nobody else asks."""
+QUESTIONS: Final = (40, 160)
+"""Words. The first answer may load the model; the last says how long one takes when nobody else asks. Both say how many
+tokens a word is."""
 AGAIN: Final = 'run it after eval "$(make -s env)"'
 
 
@@ -35,12 +40,18 @@ class Ready:
     """What is known of a target before the load."""
 
     models: tuple[str, ...]
+    loading_s: float
+    """How much longer the first answer took: a model that was not in memory was loaded."""
     first_s: float
-    """How long the first answer took: with a model that was not in memory, its loading."""
-    answer_s: float
-    """How long a short answer takes when nobody else asks."""
+    """To the first token (or the whole answer, without tokens) when nobody else asks."""
     token_s: float
-    """Seconds for each token of that answer; 0 where it has none."""
+    """For each token after it; 0 without."""
+    ruler: Ruler | None
+    """How many tokens a word is for this model; None where the server does not say."""
+
+    def answer_s(self, tokens: float) -> float:
+        """How long an answer of so many tokens takes when nobody else asks (seconds)."""
+        return self.first_s + tokens * self.token_s
 
 
 def check(target: Target, *, embedding: bool = False, timeout: float = 120.0) -> Ready:
@@ -58,12 +69,23 @@ def check(target: Target, *, embedding: bool = False, timeout: float = 120.0) ->
             f"Name one with {word}=…, or add it to the stack"
         )
     with Client(target.url, key=target.key, ca=target.ca, total_s=timeout, idle_s=timeout) as client:
-        replies = [_answer(client, target, model, embedding, timeout) for _ in range(ANSWERS)]
-    last = replies[-1].record
+        replies = [_answer(client, target, model, words, embedding, timeout) for words in QUESTIONS]
+    first, last = (reply.record for reply in replies)
     return Ready(
-        models=tuple(models), first_s=metrics.e2e(replies[0].record), answer_s=metrics.e2e(last),
-        token_s=metrics.tpot(last) or 0.0,
+        models=tuple(models), loading_s=max(0.0, metrics.e2e(first) - metrics.e2e(last)),
+        first_s=metrics.ttft(last) or metrics.e2e(last), token_s=metrics.tpot(last) or 0.0, ruler=_ruler(replies),
     )  # fmt: skip
+
+
+def _ruler(replies: Sequence[Reply]) -> Ruler | None:
+    counts = [reply.record.input_tokens for reply in replies]
+    seen = [
+        Measured(words, 1, count) for words, count in zip(QUESTIONS, counts, strict=True) if count
+    ]  # fmt: skip
+    try:
+        return ruler(seen)
+    except ValueError:
+        return None
 
 
 def _models(target: Target) -> list[str]:
@@ -120,11 +142,13 @@ def _get(target: Target, path: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
-def _answer(client: Client, target: Target, model: str, embedding: bool, timeout: float) -> Reply:
-    content: dict[str, Any] = {"input": ["How is the weather?"]}
+def _answer(client: Client, target: Target, model: str, words: int, embedding: bool, timeout: float) -> Reply:
+    # New words in every run: the server may have kept those of the last one.
+    text = filler(words, np.random.default_rng())
+    content: dict[str, Any] = {"input": [text]}
     if not embedding:
         content = {
-            "messages": [{"role": "user", "content": "Count from one to twenty."}], "max_tokens": WARM_TOKENS,
+            "messages": [{"role": "user", "content": text}], "max_tokens": WARM_TOKENS,
             "stream": True, "stream_options": {"include_usage": True},
         }  # fmt: skip
     path = "/v1/embeddings" if embedding else "/v1/chat/completions"

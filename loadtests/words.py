@@ -23,7 +23,7 @@ WORDS: Final = (
     "PROFILE", "USERS", "RATE", "SEARCH", "RAMP", "FOR", "BUDGET", "SLO", "ARRIVALS", "REPLAY", "SPEED", "SEED",
     "MODEL", "PROCESSES", "OUT", "TIMEOUT", "GATE", "TAX",
 )  # fmt: skip
-OTHERS: Final = ("EMBEDDING_MODEL", "FACTS", "SERVER", "STEPS")
+OTHERS: Final = ("EMBEDDING_MODEL", "FACTS", "SERVER", "STEPS", "TAX_FILE", "CHAT_EMAIL", "CHAT_PASSWORD")
 """Names with the same prefix that belong to others."""
 MOST_USERS: Final = 100_000
 MOST_RATE: Final = 100_000.0

@@ -50,13 +50,27 @@ def test_a_target_in_order_says_how_long_an_answer_takes(one: Engine) -> None:
     found = ready.check(target(one.address))
     assert isinstance(found, Ready)
     assert set(found.models) == {"default", "embedding"}
-    assert 0.2 < found.answer_s < 1.5
+    assert 0.09 < found.first_s < 1.0
     assert 0.005 < found.token_s < 0.05
+    assert found.answer_s(100) == pytest.approx(found.first_s + 100 * found.token_s)
+    assert found.ruler is not None
+    assert found.ruler.tokens_per_word == pytest.approx(1), "the fake engine counts a token for each word"
     assert [one.target for one in one.seen()] == ["/v1/models"] + ["/v1/chat/completions"] * 2
 
 
+def test_a_model_that_has_to_be_loaded_shows_in_the_first_answer_only(one: Engine) -> None:
+    one.play(ttft_ms=20)
+    one.next({"ttft_ms": 600}, {"ttft_ms": 20, "usage": "never"})
+    found = ready.check(target(one.address))
+    assert 0.5 < found.loading_s < 1.5
+    assert found.first_s < 0.5
+    assert found.ruler is None, "one count tells nothing"
+
+
 def test_embeddings_are_asked_for_one(one: Engine) -> None:
-    assert ready.check(target(one.address), embedding=True).token_s == 0
+    found = ready.check(target(one.address), embedding=True)
+    assert (found.token_s, found.ruler is None) == (0, False)
+    assert found.first_s > 0
     assert one.last.target == "/v1/embeddings"
     assert one.last.json["model"] == "embedding"
 

@@ -46,7 +46,7 @@ def drifting() -> list[Record]:
     [
         (drifting(), {}, {}, "steady state"),
         (run(late=30.0), {}, {}, "late sends"),
-        (run(), {"lag": 0.0025}, {}, "loop lag p99"),
+        (run(), {"lag": 0.0105}, {}, "loop lag p99"),
         (run(), {"cpu": 0.61}, {}, "client CPU"),
         (run(), {"dropped": 1}, {}, "reports lost"),
         (run(), {"clock": 3.0}, {}, "clock jump"),
@@ -144,8 +144,15 @@ def test_what_could_not_be_looked_at_is_no_pass() -> None:
 
 
 def test_no_verdict_when_the_client_is_the_bottleneck() -> None:
-    found = seen(run(), replace(QUIET, lag=0.01))
-    assert gates.no_verdict(list(found.values())) == "the client was the bottleneck: loop lag p99 10.00 ms"
+    found = seen(run(), replace(QUIET, lag=0.02))
+    assert gates.no_verdict(list(found.values())) == "the client was the bottleneck: loop lag p99 20.00 ms"
+
+
+def test_lag_is_judged_beside_the_objective_and_strictly_without_one() -> None:
+    lagging = replace(QUIET, lag=0.009)
+    limits = {ttft: gates.lag(lagging, Objectives(ttft=ttft)) for ttft in (2.0, 0.5, None)}
+    assert [gate.passed for gate in limits.values()] == [True, False, False]
+    assert [gate.limit for gate in limits.values()] == ["at most 10.00 ms", "at most 2.50 ms", "at most 2.00 ms"]
 
 
 def test_connecting_is_not_the_clients_own_delay() -> None:
