@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,17 +23,19 @@ from typing import Final
 
 import gevent
 
-from loadtests import arrivals, gates, machine, ready, replay, results, target, tax, words, workload
+from loadtests import arrivals, baseline, gates, machine, ready, replay, results, target, tax, words, workload
 from loadtests.course import Course, Outcome
 from loadtests.gates import Server
 from loadtests.loads import Closed, FleetError, Load, Open, Replay
 from loadtests.progress import Progress
-from loadtests.ready import NotReady
+from loadtests.ready import NotReady, Ready
 from loadtests.report import files
 from loadtests.report import words as sentences
 from loadtests.results import CannotWrite, Environment, Result
 from loadtests.target import Target
+from loadtests.tax import Tax
 from loadtests.words import Shape, Unit, Words
+from loadtests.workload import Profile
 
 OUT: Final = Path(__file__).parent / "out"
 CODES: Final = {"pass": 0, "fail": 1, "none": 1}
@@ -63,44 +65,84 @@ class Stop:
         _say(f"{name}: the load ends, the report of what there is follows; once more ends it at once")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run is to do, all of it checked."""
+
+    words: Words
+    target: Target
+    profile: Profile
+    load: Callable[[float], Load]
+    seconds: float
+    server: machine.Server
+    facts: Mapping[str, dict[str, str]]
+    tax: Tax | None
+    stack: str
+
+    @property
+    def embedding(self) -> bool:
+        """There are no answers in tokens."""
+        return self.profile.scenario == EMBEDDINGS
+
+    @property
+    def model(self) -> str:
+        """Which one is asked."""
+        return self.target.embedding_model if self.embedding else self.target.model
+
+
+def asked(environment: Mapping[str, str]) -> Asked:
+    """Reads everything there is to read. Raises ValueError: a sentence for people."""
+    wanted = words.parse(environment)
+    load, seconds = _shaped(wanted)
+    return Asked(
+        words=wanted, target=target.from_environment(environment), profile=workload.chosen(wanted.profile), load=load,
+        seconds=seconds, server=machine.server(environment), facts=machine.facts(environment),
+        tax=tax.from_environment(environment), stack=environment.get("STACK") or "dev",
+    )  # fmt: skip
+
+
 def main(environment: Mapping[str, str]) -> int:
     """A whole run. The last line on standard output says where the report is."""
     try:
-        wanted = words.parse(environment)
-        where = target.from_environment(environment)
-        profile = workload.chosen(wanted.profile)
-        load, seconds = _shaped(wanted)
-        source, facts = machine.server(environment), machine.facts(environment)
-        tolled = tax.from_environment(environment)
-        folder = _folder(wanted)
-        _say(f"{where.url}: asking for its models, and for short answers")
-        found = ready.check(where, embedding=profile.scenario == EMBEDDINGS, timeout=wanted.timeout)
-    except (ValueError, NotReady, CannotWrite) as error:
-        _say(str(error))
+        wanted = asked(environment)
+        _say(f"{wanted.target.url}: asking for its models, and for short answers")
+        found = ready.check(wanted.target, embedding=wanted.embedding, timeout=wanted.words.timeout)
+        folder = _folder(wanted.words)
+        return _measured(wanted, found, folder)
+    except (ValueError, NotReady, FleetError, CannotWrite) as error:
+        _say(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:
         _say("stopped before anything was measured; there is no report")
         return STOPPED
+
+
+def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
+    """Makes the load and writes the report. Raises FleetError where the load cannot be made."""
+    # Two runs with the same seed have the same lengths and moments, but other words: the server may have kept those.
+    nonce = time.time_ns() % 2**31
+    profile = replace(wanted.profile, nonce=nonce, ruler=found.ruler or wanted.profile.ruler)
+    warm = machine.resident(wanted.target, wanted.model)
     stop, progress = Stop(), Progress(sys.stderr)
-    warm = machine.resident(where, where.embedding_model if profile.scenario == EMBEDDINGS else where.model)
-    began, before = time.time(), _counted(source)
-    try:
-        with Fleet(where, profile, processes=wanted.processes, timeout=wanted.timeout) as fleet:
-            outcome = Course(
-                words=wanted, fleet=fleet, load=load, seconds=seconds, answer_s=found.answer_s,
-                server=Server(warm=warm), stopped=stop, told=progress.told, said=progress.line,
-            ).run()  # fmt: skip
-    except FleetError as error:
-        _say(str(error))
-        return USAGE
-    series = _series(source, began, time.time())
-    outcome = reconciled(outcome, before, _counted(source, settled=True))
+    if found.ruler is None:
+        progress.line("the server does not count prompts as tokens: a word is taken for one")
+    began, before = time.time(), _counted(wanted.server)
+    with Fleet(wanted.target, profile, processes=wanted.words.processes, timeout=wanted.words.timeout) as fleet:
+        outcome = Course(
+            words=wanted.words, fleet=fleet, load=wanted.load, seconds=wanted.seconds,
+            answer_s=found.answer_s(profile.output.mean), server=Server(warm=warm), stopped=stop, told=progress.told,
+            said=progress.line,
+        ).run()  # fmt: skip
+    series = _series(wanted.server, began, time.time())
+    outcome = reconciled(outcome, before, _counted(wanted.server, settled=True))
     result = results.build(
-        outcome.records, wanted.objectives, _environment(wanted, where, facts), title=_title(wanted),
+        outcome.records, wanted.words.objectives, _environment(wanted, nonce), title=_title(wanted.words),
         started=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"), checks=outcome.gates,
         levels=outcome.levels, series=series, found=outcome.found, stopped=stop.why, window=outcome.window,
         label=outcome.label, said=outcome.said,
-    ).model_copy(update={"tax": tolled})  # fmt: skip
+    ).model_copy(update={"tax": wanted.tax})  # fmt: skip
+    if wanted.words.gate:
+        result = baseline.applied(result, baseline.gate(result, outcome.records, stack=wanted.stack))
     return _written(result, outcome, folder)
 
 
@@ -149,11 +191,12 @@ def _series(source: machine.Server, began: float, ended: float) -> list[results.
         return []
 
 
-def _environment(wanted: Words, where: Target, facts: Mapping[str, dict[str, str]]) -> Environment:
+def _environment(wanted: Asked, nonce: int) -> Environment:
     here = {"load client": f"Python {platform.python_version()}, locust {version('locust')}"}
     return Environment(
-        target=where.url, hardware=facts["hardware"], versions=here | facts["versions"],
-        configuration=wanted.said() | facts["configuration"], seeds={"run": wanted.seed},
+        target=wanted.target.url, hardware=wanted.facts["hardware"], versions=here | wanted.facts["versions"],
+        configuration=wanted.words.said() | {"MODEL": wanted.model} | wanted.facts["configuration"],
+        seeds={"run": wanted.words.seed, "nonce": nonce},
     )  # fmt: skip
 
 
