@@ -121,7 +121,7 @@ class Station:
 
     def pause(self, number: int) -> float:
         """How long this person thinks before something new (seconds)."""
-        return float(self.profile.think.draw(np.random.default_rng((self.seed, number, SALT))))
+        return self.profile.think.sample(np.random.default_rng((self.seed, number, SALT)))
 
     def _penalty(self, number: int) -> float:
         return AGAIN if number in self._failed else 0.0

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import gevent
 import numpy as np
@@ -28,10 +28,12 @@ from locust.runners import WorkerRunner
 from loadtests import recorder, rows
 from loadtests.conductor import moments
 from loadtests.loads import Closed, Load, Open
-from loadtests.replay import Arrival
 from loadtests.station import Station
 from loadtests.target import Target
 from loadtests.workload import Length, Profile
+
+if TYPE_CHECKING:
+    from loadtests.replay import Arrival
 
 PREPARE: Final = "load-prepare"
 READY: Final = "load-ready"

@@ -7,5 +7,16 @@ from typing import Final
 
 from loadtests.users.base import Scenario
 from loadtests.users.chat import Chat
+from loadtests.users.embed import Embed
+from loadtests.users.mixed import Mixed
+from loadtests.users.native import CALLS, Native
+from loadtests.users.rag import Rag
+from loadtests.users.ui import Ui
 
-SCENARIOS: Final[Mapping[str, Scenario]] = {one.name: one for one in (Chat(),)}
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    one.name: one
+    for one in (
+        Chat(), Embed(), Rag(), *(Native(call) for call in CALLS), Ui(), Ui("ui-upload", upload=True),
+        Mixed(lambda: SCENARIOS),
+    )
+}  # fmt: skip

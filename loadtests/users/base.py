@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from loadtests.records import Record
 from loadtests.stream import Client
 from loadtests.target import Target
-
-if TYPE_CHECKING:
-    from loadtests.workload import Profile
+from loadtests.workload import Profile
 
 
 class CannotGoOn(Exception):

@@ -6,12 +6,10 @@ import json
 from collections.abc import Generator
 from typing import Final
 
-import numpy as np
-
 from loadtests.records import Outcome
 from loadtests.stream import Client, Request
 from loadtests.users.base import Person
-from loadtests.workload import Conversation, Turn
+from loadtests.workload import Conversation, Turn, question
 
 PATH: Final = "/v1/chat/completions"
 
@@ -36,9 +34,7 @@ class Chat:
 
     def once(self, client: Client, person: Person, intended_ns: int) -> None:
         """One turn of one conversation, with the answers before it made up."""
-        conversation = Conversation(person.profile, person.seed, person.number)
-        index = int(np.random.default_rng((person.seed, person.number, 1)).integers(conversation.turns))
-        client.ask(request(person, conversation.turn(index)), intended_ns)
+        client.ask(request(person, question(person.profile, person.seed, person.number)), intended_ns)
 
 
 def request(person: Person, turn: Turn) -> Request:

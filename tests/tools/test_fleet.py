@@ -1,0 +1,262 @@
+"""The fleet against the fake engine: what was asked for is what arrives, and nothing of it is lost unseen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loadtests.replay import Arrival
+
+from loadtests.arrivals import Arrivals
+from loadtests.loads import Closed, Held, Open, Replay
+from loadtests.metrics import SECOND, late, ttft
+from loadtests.records import Outcome
+from loadtests.stats import kolmogorov, percentile
+from loadtests.target import Target
+from loadtests.workload import PROFILES, Length, Profile
+from tests.support.engine import Engine, engine
+from tests.support.fleet import Came, Fleets, Wanted, children_of, fleets
+
+QUIET = 0.002
+"""Loop lag, seconds, p99: below it timing may be asserted."""
+
+
+def profile(**lengths: str) -> Profile:
+    usual = {"input": "fixed:8", "output": "fixed:6", "turns": "fixed:3", "think": "fixed:0.05", "system": "fixed:0"}
+    return replace(PROFILES["chat"], **{name: Length.parse(text) for name, text in (usual | lengths).items()})
+
+
+@pytest.fixture(scope="module")
+def _one() -> Iterator[Engine]:
+    with engine(("default", "embedding")) as one:
+        yield one
+
+
+@pytest.fixture
+def one(_one: Engine) -> Engine:
+    _one.reset()
+    _one.forget()
+    _one.play(ttft_ms=20, itl_ms=2, tokens=6)
+    return _one
+
+
+def at(one: Engine) -> Target:
+    return Target(url=f"http://{one.address}", key="sk-test")
+
+
+@pytest.fixture(scope="module")
+def others() -> Iterator[Fleets]:
+    with fleets() as running:
+        yield running
+
+
+def whole(came: Came, one: Engine) -> Held:
+    """The load, of which nothing is missing."""
+    assert came.error == ""
+    assert came.held is not None
+    assert came.held.client.dropped == 0
+    assert len(came.held.records) == len(one.seen())
+    return came.held
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_people_ask_think_and_ask_again(one: Engine, others: Fleets, processes: int) -> None:
+    came = others.hold(Wanted(target=at(one), profile=profile(), load=Closed(6), seconds=2, processes=processes))
+    load = whole(came, one)
+    assert Counter(record.outcome for record in load.records) == {Outcome.OK: len(load.records)}
+    assert {record.worker for record in load.records} == set(range(processes))
+    assert {record.session % 6 for record in load.records} == set(range(6)), "every person has a seat"
+    assert one.state["most_in_flight"] <= 6, "each waits for the answer"
+    assert came.looks >= 2
+    assert load.began_ns <= load.records[0].intended_ns
+    assert load.ended_ns - load.began_ns == pytest.approx(2 * SECOND, rel=0.2)
+    assert list(load.records) == sorted(load.records, key=lambda record: record.intended_ns)
+    sessions: dict[int, list[int]] = {}
+    for record in load.records:
+        assert (record.asked_tokens, record.output_tokens, len(record.pieces_ns)) == (6, 6, 6)
+        assert (record.scenario, record.model) == ("chat", "default")
+        sessions.setdefault(record.session, []).append(record.turn)
+    assert all(turns == list(range(len(turns))) for turns in sessions.values())
+    assert max(len(turns) for turns in sessions.values()) == 3
+    assert len(sessions) > 6, "after a conversation comes another"
+
+
+def test_a_conversation_grows_by_the_answers_that_came(one: Engine, others: Fleets) -> None:
+    whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(1), seconds=1.5)), one)
+    asked = [seen.json for seen in one.seen()]
+    first, second, third = asked[:3]
+    assert first["stream_options"] == {"include_usage": True}
+    assert (first["max_tokens"], first["stream"], first["model"]) == (6, True, "default")
+    assert second["messages"][: len(first["messages"])] == first["messages"]
+    said = [message["content"] for message in third["messages"] if message["role"] == "assistant"]
+    assert len(said) == 2
+    assert all("@" in text for text in said), "the engine's own words, with the moment of their sending"
+
+
+def test_people_do_not_come_in_one_herd(one: Engine, others: Fleets) -> None:
+    people = 40
+    slow = profile(think="fixed:30")
+    load = whole(others.hold(Wanted(target=at(one), profile=slow, load=Closed(people), seconds=2)), one)
+    came = [(record.intended_ns - load.began_ns) / SECOND for record in load.records]
+    assert len(came) == people
+    assert max(came) < 0.6, "within the first fifth"
+    _, p = kolmogorov(came, lambda moment: np.clip(moment / 0.4, 0, 1))
+    assert p > 0.001
+
+
+def test_people_of_a_ramp_come_one_by_one(one: Engine, others: Fleets) -> None:
+    slow = profile(think="fixed:30")
+    load = whole(others.hold(Wanted(target=at(one), profile=slow, load=Closed(20, ramp=True))), one)
+    came = [(record.intended_ns - load.began_ns) / SECOND for record in load.records]
+    assert came == pytest.approx([place / 20 for place in range(20)], abs=0.08)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_open_loop_keeps_its_law(one: Engine, others: Fleets, processes: int) -> None:
+    wanted = Wanted(
+        target=at(one), profile=profile(), load=Open(Arrivals("poisson", 150.0)), seconds=2, processes=processes
+    )
+    load = whole(others.hold(wanted), one)
+    assert len({record.session for record in load.records}) == len(load.records), "each is a person of its own"
+    sent = np.array([record.sent_ns - load.began_ns for record in load.records]) / SECOND
+    if load.client.lag is not None and load.client.lag < QUIET:
+        _, p = kolmogorov(np.diff(np.sort(sent)), lambda gap: 1 - np.exp(-150 * gap))
+        assert p > 0.001, "what left for the server is Poisson"
+        assert percentile([late(record) for record in load.records], 0.99) < 0.005
+
+
+def test_a_frozen_server_shows_in_an_open_loop(one: Engine, others: Fleets) -> None:
+    one.freeze(after_ms=1500, for_ms=2000)
+    wanted = Wanted(target=at(one), profile=profile(), load=Open(Arrivals("constant", 40.0)), seconds=4)
+    load = whole(others.hold(wanted), one)
+    assert len(load.records) == pytest.approx(160, abs=2), "nobody waited with asking"
+    waits = [value for record in load.records if (value := ttft(record)) is not None]
+    assert percentile(waits, 0.99) > 1.8
+    assert percentile(waits, 0.75) > 0.4, "all who came meanwhile had to wait"
+
+
+def test_a_replay_asks_for_what_the_log_says(one: Engine, others: Fleets) -> None:
+    log = tuple(
+        Arrival(at_s=0.1 * place, operation="chat", input_tokens=5 + place, output_tokens=1 + place)
+        for place in range(6)
+    )
+    wanted = Wanted(target=at(one), profile=profile(), load=Replay(log), seconds=1, processes=2)
+    load = whole(others.hold(wanted), one)
+    assert [record.output_tokens for record in load.records] == [1, 2, 3, 4, 5, 6]
+    assert [round((record.intended_ns - load.began_ns) / 1e8) for record in load.records] == list(range(6))
+    assert [len(seen.json["messages"]) for seen in one.seen()] == [1] * 6
+
+
+def test_what_still_runs_when_the_grace_is_over_is_cancelled(one: Engine, others: Fleets) -> None:
+    one.play(ttft_ms=60_000)
+    load = whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(3), grace=0.5)), one)
+    assert Counter(record.outcome for record in load.records) == {Outcome.CANCELLED: 3}
+
+
+def test_what_still_runs_at_the_end_is_waited_for(one: Engine, others: Fleets) -> None:
+    one.play(ttft_ms=1200)
+    load = whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(3))), one)
+    assert Counter(record.outcome for record in load.records) == {Outcome.OK: 3}
+    assert max(record.done_ns for record in load.records) > load.ended_ns
+
+
+def test_it_ends_when_there_is_enough(one: Engine, others: Fleets) -> None:
+    load = whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(8), seconds=30, enough=20)), one)
+    assert load.ended_ns - load.began_ns < 10 * SECOND
+
+
+def test_loads_follow_each_other_and_do_not_mix(one: Engine, others: Fleets) -> None:
+    texts = set()
+    for seed, load in enumerate((Closed(2), Open(Arrivals("poisson", 40.0)), Closed(2))):
+        one.forget()
+        found = whole(others.hold(Wanted(target=at(one), profile=profile(), load=load, seed=seed)), one)
+        assert all(found.began_ns <= record.intended_ns <= found.ended_ns for record in found.records)
+        texts |= {(seed, seen.json["messages"][0]["content"]) for seen in one.seen()}
+    assert len({text for _, text in texts}) == len(texts), "no load asks what another has asked: a cache would know it"
+
+
+def test_a_killed_worker_is_noticed(one: Engine) -> None:
+    wanted = Wanted(target=at(one), profile=profile(), load=Closed(4), seconds=20, grace=1, processes=2, kill_at=10)
+    with fleets() as mine:
+        load = mine.hold(wanted).held
+        after = mine.hold(replace(wanted, kill_at=None))
+    assert load is not None
+    assert load.client.dropped is not None
+    assert load.client.dropped >= 1
+    assert load.ended_ns - load.began_ns < 10 * SECOND, "the rest of it would be another load than was asked for"
+    assert {record.worker for record in load.records} >= {1}, "what the other worker saw is there"
+    assert "exit status -9" in after.error, "nothing can be held any more"
+
+
+def seen_by(one: Engine, count: int) -> None:
+    """Waits until so many requests came."""
+    deadline = time.monotonic() + 30
+    while len(one.seen()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_leaves_what_there_is(one: Engine, others: Fleets) -> None:
+    def interrupt() -> None:
+        seen_by(one, 10)
+        os.killpg(others.process.pid, signal.SIGINT)  # as the terminal does: to all of them
+
+    wanted = Wanted(target=at(one), profile=profile(), load=Closed(4), seconds=50)
+    load = whole(others.hold(wanted, interrupt), one)
+    assert load.stopped
+    assert len(load.records) >= 10
+    assert load.ended_ns - load.began_ns < 20 * SECOND
+
+
+def test_no_worker_outlives_the_fleet(one: Engine) -> None:
+    with fleets() as mine:
+        workers: list[int] = []
+
+        def kill() -> None:
+            seen_by(one, 1)
+            workers.extend(children_of(mine.process.pid))
+            os.kill(mine.process.pid, signal.SIGKILL)
+
+        with pytest.raises(EOFError):
+            mine.hold(Wanted(target=at(one), profile=profile(), load=Closed(4), seconds=50, processes=2), kill)
+    assert len(workers) == 2
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """It runs, and is not only waited for by nobody."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_server_that_refuses_at_once_is_not_hammered(one: Engine, others: Fleets) -> None:
+    one.play(fault="status", status=429)
+    load = whole(others.hold(Wanted(target=at(one), profile=profile(think="fixed:0"), load=Closed(4), seconds=2)), one)
+    assert Counter(record.outcome for record in load.records) == {Outcome.LIMIT: len(load.records)}
+    assert 4 <= len(load.records) <= 4 * 3
+
+
+def test_nobody_there_is_a_record_too(others: Fleets) -> None:
+    target = Target(url="http://127.0.0.1:9", key="sk-test")
+    came = others.hold(Wanted(target=target, profile=profile(), load=Open(Arrivals("constant", 20.0))))
+    assert came.held is not None
+    assert [record.outcome for record in came.held.records] == [Outcome.ERROR] * 20
+
+
+def test_a_scenario_that_does_not_exist_ends_the_load(one: Engine, others: Fleets) -> None:
+    lost = replace(profile(), name="mine", scenario="telephone")
+    came = others.hold(Wanted(target=at(one), profile=lost, load=Closed(2), seconds=20))
+    assert came.held is None
+    assert "'mine' wants 'telephone'" in came.error
