@@ -7,7 +7,7 @@ PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
 WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
 	SEED N ONLY REST FORMAT GGUF RATES DEPTH RUN \
-	PROFILE USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX DIRECT
+	PROFILE MIX USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX DIRECT
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev

@@ -27,7 +27,7 @@ PREFIX: Final = "LOAD_"
 # What a run has no use for: what opens the stack's secrets, and words that were not typed for it.
 NOT_PASSED: Final = ("PULUMI_", PREFIX)
 PROMETHEUS: Final = "http://127.0.0.1:9090"
-PEOPLE: Final = ("ui", "mixed")  # profiles in which people sign in to the chat
+MIX: Final = "MIX"  # how many of a mixed load are of which profile
 
 
 def load(request: Request) -> int:
@@ -80,11 +80,11 @@ def run(asked: stops.Stops, env: Mapping[str, str], folder: Path, what: Mapping[
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
     """The words of a run as it takes them. Raises OpsError for what it would refuse, before anything is deployed."""
-    from loadtests import words
+    from loadtests import words, workload
 
-    found = {f"{PREFIX}{word}": environ[word] for word in words.WORDS if environ.get(word)}
+    found = {f"{PREFIX}{word}": environ[word] for word in (*words.WORDS, MIX) if environ.get(word)}
     try:
-        words.parse(found)
+        workload.chosen(words.parse(found).profile)
     except ValueError as wrong:
         raise OpsError(str(wrong)) from None
     return found
@@ -118,7 +118,10 @@ def models(platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
 
 def people(pulumi: Pulumi, platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
     """How people of the chat sign in, where the profile has some. Raises OpsError where there is no chat."""
-    if words.get(f"{PREFIX}PROFILE") not in PEOPLE:
+    from loadtests import workload
+
+    scenario = workload.chosen(words.get(f"{PREFIX}PROFILE", "chat")).scenario
+    if not scenario.startswith("ui") and not (scenario == "mixed" and "ui" in words.get(f"{PREFIX}{MIX}", "")):
         return {}
     if not platform.chat.enabled:
         raise OpsError("this stack has no chat UI (chat.enabled: false) that people of this profile could sign in to")

@@ -24,8 +24,8 @@ ARROWS: Final = {
         # the model, and what reads a stack file into it without Pulumi
         "stack.config.model", "stack.config.access", "stack.config.gateway", "stack.config.resources",
         "stack.config.explain", "stack.config.units",
-        # a load run's words are refused before anything is deployed for it
-        "loadtests.words",
+        # a load run's words and profile are refused before anything is deployed for it
+        "loadtests.words", "loadtests.workload",
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),

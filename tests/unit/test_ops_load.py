@@ -317,12 +317,25 @@ class TestWords:
         with pytest.raises(OpsError, match=r"MODEL=huge: no model.*all-minilm, default, tiny"):
             loads.models(platform, {"LOAD_MODEL": "huge"})
 
-    def test_only_people_of_the_chat_sign_in(self, stack: FakeStack) -> None:
+    def test_a_profile_that_is_none_is_refused_too(self) -> None:
+        with pytest.raises(OpsError, match="chta"):
+            loads.given({"PROFILE": "chta"})
+
+    @pytest.mark.parametrize(
+        ("words", "signs_in"),
+        [({}, False), ({"PROFILE": "code"}, False), ({"PROFILE": "ui"}, True), ({"PROFILE": "ui-upload"}, True),
+         ({"PROFILE": "mixed"}, False), ({"PROFILE": "mixed", "MIX": "chat=50,ui=50"}, True)],
+    )  # fmt: skip
+    def test_only_people_of_the_chat_sign_in(self, stack: FakeStack, words: dict[str, str], signs_in: bool) -> None:
         platform = settings.platform(stack.file)
         pulumi = cast("Pulumi", SimpleNamespace(call=lambda *_: "secret\n"))
-        assert loads.people(pulumi, platform, {"LOAD_PROFILE": "chat"}) == {}
-        found = loads.people(pulumi, platform, {"LOAD_PROFILE": "ui"})
-        assert found == {"LOAD_CHAT_EMAIL": "admin@localhost", "LOAD_CHAT_PASSWORD": "secret"}
+        found = loads.people(pulumi, platform, loads.given(words))
+        assert found == ({"LOAD_CHAT_EMAIL": "admin@localhost", "LOAD_CHAT_PASSWORD": "secret"} if signs_in else {})
+
+    def test_without_a_chat_nobody_signs_in(self, stack: FakeStack) -> None:
+        stack.write(PLATFORM | {"chat": {"enabled": False}})
+        with pytest.raises(OpsError, match="no chat UI"):
+            loads.people(stack.as_pulumi, settings.platform(stack.file), {"LOAD_PROFILE": "ui"})
 
 
 class TestElsewhere:
