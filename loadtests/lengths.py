@@ -1,12 +1,13 @@
 """How long something is: tokens of a question or an answer, turns of a conversation, seconds of thinking. Pure.
 
-A length is a law that is written in a word: `fixed:200`, `normal:200,50`, `lognormal:200,0.8,10,2000`, `trace:FILE`.
+A length is a law that is written in a word: `fixed:200`, `normal:200,50`, `lognormal:200,0.8,10,2000`,
+`values:100,150,400`, `trace:FILE`.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,10 @@ import numpy as np
 MOST: Final = 10_000_000.0
 MOST_LINES: Final = 1_000_000
 GRID: Final = 2000
+GROUPS: Final = 40
 ALLOWED: Final = (
-    "fixed:200 (or just 200), normal:MEAN,SD, lognormal:MEDIAN,SIGMA, both also with ,LOW,HIGH behind, or trace:FILE "
-    "with a number on each line"
+    "fixed:200 (or just 200), normal:MEAN,SD, lognormal:MEDIAN,SIGMA, both also with ,LOW,HIGH behind, values:10,20,20 "
+    "(each as likely as the others), or trace:FILE with such a value on each line"
 )
 _FORMS: Final = {"fixed": (1,), "normal": (2, 3, 4), "lognormal": (2, 3, 4)}
 _NORMAL: Final = NormalDist()
@@ -41,7 +43,7 @@ class Length:
     low: float = 0.0
     high: float = MOST
     values: tuple[float, ...] = ()
-    """Of a trace, growing. They are in here so that a load needs its file only once."""
+    """Of a trace or of values, growing. They are in here so that a load needs its file only once."""
     source: str = ""
     """The file of a trace, as it was written."""
 
@@ -52,17 +54,19 @@ class Length:
         Raises:
             ValueError: what is wrong, and what is allowed.
         """
-        said = f"{text:g}" if isinstance(text, int | float) and not isinstance(text, bool) else str(text)
+        said = _plain(text) if isinstance(text, int | float) and not isinstance(text, bool) else str(text)
         kind, colon, rest = said.strip().partition(":")
         if not colon:
             kind, rest = "fixed", kind
         if kind == "trace":
             return cls._trace(rest.strip(), folder or Path())
         numbers = _numbers(rest)
-        if kind not in _FORMS or numbers is None or len(numbers) not in _FORMS[kind]:
+        if numbers is None or (kind != "values" and len(numbers) not in _FORMS.get(kind, ())):
             raise ValueError(f"{said!r} is no length; allowed: {ALLOWED}")
         if min(numbers) < 0 or max(numbers) > MOST:
             raise ValueError(f"{said!r}: every number must be from 0 to {MOST:,.0f}")
+        if kind == "values":
+            return cls(kind, values=tuple(sorted(numbers)))
         if kind == "lognormal" and (numbers[0] == 0 or numbers[1] > 5):
             raise ValueError(f"{said!r}: the median of a lognormal length is above 0, its sigma at most 5")
         first, second, low, high = (*numbers, *(0.0, 0.0, 0.0, MOST)[len(numbers) :])
@@ -96,8 +100,10 @@ class Length:
         match self.kind:
             case "trace":
                 return f"trace:{self.source}"
+            case "values":
+                return "values:" + ",".join(_plain(one) for one in self.values)
             case "fixed":
-                return f"fixed:{self.first:g}"
+                return f"fixed:{_plain(self.first)}"
         bounds = ((self.low,) if self.low or self.high < MOST else ()) + ((self.high,) if self.high < MOST else ())
         return f"{self.kind}:" + ",".join(_plain(one) for one in (self.first, self.second, *bounds))
 
@@ -106,7 +112,7 @@ class Length:
         match self.kind:
             case "fixed":
                 return self.first
-            case "trace":
+            case "trace" | "values":
                 return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
         deviation = self.second * _NORMAL.inv_cdf(share) if self.second else 0.0
         value = self.first + deviation if self.kind == "normal" else self.first * math.exp(min(deviation, 50.0))
@@ -122,7 +128,7 @@ class Length:
 
     @cached_property
     def grid(self) -> tuple[float, ...]:
-        """Two thousand quantiles, evenly spaced: the law as a table, for means and comparisons."""
+        """Two thousand quantiles, evenly spaced: the law as a table, for means."""
         return tuple(self.quantile((place + 0.5) / GRID) for place in range(GRID))
 
     @property
@@ -130,31 +136,21 @@ class Length:
         """The mean, to about 1 %."""
         return math.fsum(self.grid) / GRID
 
-    def share_below(self, value: float) -> float:
-        """The share of lengths below this value (0 to 1), to 1 in 2000."""
-        return bisect_left(self.grid, value) / GRID
 
+def summary(values: Iterable[float]) -> Length:
+    """A few dozen values that stand for these: means of groups of equal size, so that the mean is the same.
 
-def fitted(values: list[float]) -> Length:
-    """The log-normal law with the median and the spread of these values, within their range.
-
-    The spread is the standard deviation of the logarithms; values of 0 count as half of the smallest other one.
-    Raises ValueError when there are none.
+    Shares are right to one in forty; the rarest extremes are averaged with their neighbours. Raises ValueError when
+    there are none.
     """
-    if not values:
-        raise ValueError("there are no values to fit a length to")
     known = np.array(sorted(values), dtype=np.float64)
-    if known[0] == known[-1]:
-        return Length("fixed", first=float(known[0]))
-    logs = np.log(np.maximum(known, known[known > 0].min() / 2))
-    return Length(
-        "lognormal", first=float(_digits(np.exp(np.median(logs)))), second=float(_digits(logs.std())),
-        low=float(known[0]), high=float(known[-1]),
-    )  # fmt: skip
-
-
-def _digits(value: float) -> str:
-    return f"{value:.3g}"
+    if not known.size:
+        raise ValueError("there are no values to make a length of")
+    groups = np.array_split(known, min(GROUPS, known.size))
+    means = [round(float(group.mean())) for group in groups]
+    if means[0] == means[-1]:
+        return Length("fixed", first=float(means[0]))
+    return Length("values", values=tuple(float(one) for one in means))
 
 
 def _plain(value: float) -> str:

@@ -22,6 +22,7 @@ import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
@@ -34,7 +35,9 @@ from loadtests.prompts import Ruler
 
 MOST_TURNS: Final = 1000
 MOST_TOKENS: Final = 1_000_000
-SCENARIOS: Final = ("chat", "embed", "rag", "native", "ui", "mixed")
+SCENARIOS: Final = (
+    "chat", "embed", "rag", "native", "native-generate", "native-embed", "ui", "ui-upload", "mixed",
+)  # fmt: skip
 """Names that a profile may have for its scenario; what they do is in `loadtests/users`."""
 LENGTHS: Final = ("input", "output", "turns", "think", "system")
 _TEXT: Final = 1
@@ -77,6 +80,12 @@ class Profile:
     """Two runs with the same seed have the same lengths and moments, but no text in common when this differs. Set by a
     run: its server may still keep the prompts of the last one."""
 
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The turns of two thousand conversations, the shortest first, summed up."""
+        counts = (_clamped(round(count), 1, MOST_TURNS) for count in self.turns.grid)
+        return tuple(itertools.accumulate(counts))
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -107,7 +116,7 @@ class Conversation:
         drawn = _clamped(profile.turns.draw(rng), 1, MOST_TURNS)
         self.turns: Final = turns or drawn
         self._system = _clamped(profile.system.draw(rng), 0, MOST_TOKENS)
-        least = 0 if profile.output.high == 0 or profile.output.grid[-1] == 0 else 1
+        least = 0 if profile.output.quantile(1 - 1e-9) == 0 else 1
         self._plan = [
             (
                 _clamped(profile.input.draw(rng), 1, MOST_TOKENS),
@@ -130,14 +139,15 @@ class Conversation:
         """
         if not 0 <= index < self.turns:
             raise IndexError(f"a conversation of {self.turns} turns has no turn {index}")
-        messages = self._head()
+        messages, ruler = self._head(), self._profile.ruler
         for place in range(index + 1):
             rng = np.random.default_rng((self._profile.nonce, self._seed, self._number, place, _TEXT))
-            words, output, think = self._words(place)
-            messages.append({"role": "user", "content": prompts.question(words, output, rng)})
+            tokens, output, think = self._plan[place]
+            asked = prompts.question(ruler.words(tokens), output, rng)
+            messages.append({"role": "user", "content": asked})
             if place < index:
-                made_up = answers[place] if place < len(answers) else prompts.filler(self._said(output), rng)
-                messages.append({"role": "assistant", "content": made_up})
+                said = answers[place] if place < len(answers) else prompts.filler(ruler.words(output), rng)
+                messages.append({"role": "assistant", "content": said})
         return Turn(tuple(messages), output, think, index)
 
     def _head(self) -> list[Message]:
@@ -150,13 +160,6 @@ class Conversation:
             parts.append(prompts.filler(ruler.words(self._system), rng))
         return [{"role": "system", "content": "\n".join(parts)}] if parts else []
 
-    def _words(self, place: int) -> tuple[int, int, float]:
-        tokens, output, think = self._plan[place]
-        return self._profile.ruler.words(tokens), output, think
-
-    def _said(self, tokens: int) -> int:
-        return self._profile.ruler.words(tokens)
-
 
 def question(profile: Profile, seed: int, number: int) -> Turn:
     """One request of an open loop, as if picked from all requests of all conversations.
@@ -164,12 +167,11 @@ def question(profile: Profile, seed: int, number: int) -> Turn:
     Long conversations have more of them: the turns are picked in proportion to their number (a random turn of a random
     conversation would be an early one too often, and its prompt too short).
     """
-    counts = [_clamped(round(count), 1, MOST_TURNS) for count in profile.turns.grid]
-    ends = list(itertools.accumulate(counts))
+    ends = profile.ends
     picked = int(np.random.default_rng((seed, number, _TURNS)).integers(ends[-1]))
     place = bisect.bisect_right(ends, picked)
-    index = picked - (ends[place] - counts[place])
-    return Conversation(profile, seed, number, turns=counts[place]).turn(index)
+    before = ends[place - 1] if place else 0
+    return Conversation(profile, seed, number, turns=ends[place] - before).turn(picked - before)
 
 
 def _profile(name: str, description: str, **said: Any) -> Profile:
@@ -177,7 +179,7 @@ def _profile(name: str, description: str, **said: Any) -> Profile:
     return Profile(name=name, description=description, **read)
 
 
-PROFILES: Final[Mapping[str, Profile]] = {
+_USES: Final[Mapping[str, Profile]] = {
     one.name: one
     for one in (
         _profile(
@@ -205,6 +207,21 @@ PROFILES: Final[Mapping[str, Profile]] = {
         ),
     )
 }  # fmt: skip
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    **_USES,
+    **{
+        name: replace(_USES[like], name=name, scenario=name, description=description)
+        for name, like, description in (
+            ("native", "chat", "people who chat by Ollama's own API"),
+            ("native-generate", "code", "completions by Ollama's own API"),
+            ("native-embed", "embed", "passages that are made into vectors by Ollama's own API"),
+            ("ui", "chat", "people at the chat's page, over its socket"),
+            ("ui-upload", "rag", "people at the chat's page who bring a document and ask about it"),
+            ("mixed", "chat", "a team: most chat, some complete code, some ask documents (LOAD_MIX says how many)"),
+        )
+    },
+}
 
 
 def chosen(said: str) -> Profile:
