@@ -93,9 +93,10 @@ class Asked:
 def asked(environment: Mapping[str, str]) -> Asked:
     """Reads everything there is to read. Raises ValueError: a sentence for people."""
     wanted = words.parse(environment)
+    profile = workload.chosen(wanted.profile)
     load, seconds = _shaped(wanted)
     return Asked(
-        words=wanted, target=target.from_environment(environment), profile=workload.chosen(wanted.profile), load=load,
+        words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile, load=load,
         seconds=seconds, server=machine.server(environment), facts=machine.facts(environment),
         tax=tax.from_environment(environment), stack=environment.get("STACK") or "dev",
     )  # fmt: skip
@@ -159,8 +160,8 @@ def _shaped(wanted: Words) -> tuple[Callable[[float], Load], float]:
 
 def _folder(wanted: Words) -> Path:
     """Where the report goes. Raises CannotWrite now, not after an hour."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{Path(wanted.profile).stem}"
-    folder = wanted.out or OUT / name
+    name = "".join(one if one.isalnum() else "-" for one in wanted.profile.lower())[:40]
+    folder = wanted.out or OUT / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
     results.write(folder, {})
     return folder
 
