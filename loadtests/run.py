@@ -96,8 +96,8 @@ def asked(environment: Mapping[str, str]) -> Asked:
     profile = workload.chosen(wanted.profile)
     load, seconds = _shaped(wanted)
     return Asked(
-        words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile, load=load,
-        seconds=seconds, server=machine.server(environment), facts=machine.facts(environment),
+        words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile,
+        load=load, seconds=seconds, server=machine.server(environment), facts=machine.facts(environment),
         tax=tax.from_environment(environment), stack=environment.get("STACK") or "dev",
     )  # fmt: skip
 
