@@ -73,8 +73,8 @@ class Option:
     """One machine that could be bought."""
 
     box: Box
-    answer: Answer
-    """Modelled, with its interval."""
+    usage: Usage
+    slo: Slo
     price: float | None
     """Of all cards, and hosts when their price was given; None without a card's price."""
     priced: str
@@ -82,9 +82,14 @@ class Option:
     watts: float | None
     """At work, all of it; None where a card's power is not known."""
     kwh: float | None
-    """Of a month."""
+    """Of a month, with as many people as were asked for."""
     total: float | None
     """`price` and the electricity of `Market.months`, when its price was given."""
+
+    @property
+    def answer(self) -> Answer:
+        """How many it serves: modelled, with its interval. Computed anew each time."""
+        return people(self.usage, self.slo, serving(self.box, self.usage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +136,10 @@ def choose(
     for device in devices().values() if among is None else among:
         box = Box(known=known, device=device, settings=settings, reserved=reserved)
         found, maybe, why = _smallest(count, box, usage, slo)
-        for boxes, options in ((found, sure), (maybe, perhaps)):
-            if boxes:
-                options.append(_option(boxes, usage, slo, market, habits or Habits()))
+        if found:
+            sure.append(_option(count, found, usage, slo, market, habits or Habits(), "low"))
+        if maybe:
+            perhaps.append(_option(count, maybe, usage, slo, market, habits or Habits(), "value"))
         if not (found or maybe):
             refused[why] = refused.get(why, 0) + 1
     return Choice(
@@ -185,17 +191,19 @@ def _serves(count: int, usage: Usage, slo: Slo, serves: Serving, case: Literal["
         return False
 
 
-def _option(box: Box, usage: Usage, slo: Slo, market: Market, habits: Habits) -> Option:
-    answer = people(usage, slo, serving(box, usage))
+def _option(
+    count: int, box: Box, usage: Usage, slo: Slo, market: Market, habits: Habits, case: Literal["low", "value"]
+) -> Option:
     card, priced = market.of(box.device)
     price = None if card is None else box.hosts * (box.cards * card + (market.host or 0.0))
     try:
         draws = power(box, habits)
     except CostError:
-        return Option(box=box, answer=answer, price=price, priced=priced, watts=None, kwh=None, total=None)
-    kwh = kwh_per_month(draws, answer.met.busy * habits.share)
+        return Option(box=box, usage=usage, slo=slo, price=price, priced=priced, watts=None, kwh=None, total=None)
+    busy = meet(count, usage, slo, serving(box, usage), case).busy
+    kwh = kwh_per_month(draws, busy * habits.share)
     total = None if price is None or market.kwh is None else price + kwh * market.kwh * market.months
-    return Option(box=box, answer=answer, price=price, priced=priced, watts=draws.busy, kwh=kwh, total=total)
+    return Option(box=box, usage=usage, slo=slo, price=price, priced=priced, watts=draws.busy, kwh=kwh, total=total)
 
 
 def _rank(option: Option) -> tuple[bool, float, bool, float, str]:

@@ -6,6 +6,7 @@ Formulas and their checks: llama.cpp's own allocations, as published logs show t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -109,7 +110,8 @@ def cache(shape: Shape, run: Run) -> int:
     key = CACHE_TYPES[run.cache]
     value = key if run.flash_attention else CACHE_TYPES["f16"]
     total = sum(
-        cells(run, layer.window) * layer.heads * (layer.key * key + layer.value * value) for layer in shape.caches
+        count * cells(run, layer.window) * layer.heads * (layer.key * key + layer.value * value)
+        for layer, count in Counter(shape.caches).items()
     )
     return math.ceil(total)
 

@@ -11,7 +11,7 @@ from stack.capacity.box import Box, placed, serving
 from stack.capacity.devices import Device, devices
 from stack.capacity.facts import BITS, requantized
 from stack.capacity.fit import FEWEST_BITS, MOST_SLOTS, Verdict
-from stack.capacity.people import Answer, people
+from stack.capacity.people import Answer, most, people
 from stack.capacity.speed import SpeedError
 from stack.capacity.usage import PeopleError, Slo, Usage
 
@@ -51,20 +51,25 @@ def steps(box: Box, usage: Usage, slo: Slo, *, other: Device | None = None) -> t
 def widest(box: Box, usage: Usage, slo: Slo) -> Box:
     """The same with the number of slots (as many as now, or up to four times) that serves the most people."""
     slots = box.settings.slots
-    best, most = box, -1
+    best, served = box, (-1, -1)
     for count in sorted({slots, slots + 1, slots + slots // 2, 2 * slots, 3 * slots, 4 * slots}):
         tried = replace(box, settings=replace(box.settings, slots=count))
-        if count > MOST_SLOTS or (served := _planned(tried, usage, slo)) <= most:
+        if count > MOST_SLOTS or (now := _planned(tried, usage, slo)) <= served:
             continue
-        best, most = tried, served
+        best, served = tried, now
     return best
 
 
-def _planned(box: Box, usage: Usage, slo: Slo) -> int:
+def _planned(box: Box, usage: Usage, slo: Slo) -> tuple[int, int]:
+    """Active people to plan with, and those that are expected; less than none where nothing can be said."""
     try:
-        return answer(box, usage, slo).planned
+        serves = serving(box, usage)
+        if usage.input_tokens + usage.output_tokens > serves.context:
+            return -1, -1
+        value = most(usage, slo, serves, "value")
+        return value if serves.measured else most(usage, slo, serves, "low"), value
     except PeopleError:
-        return -1
+        return -1, -1
 
 
 def _step(kind: str, what: str, box: Box, usage: Usage, slo: Slo) -> Step:
@@ -137,4 +142,4 @@ def quicker(box: Box, usage: Usage, slo: Slo) -> Device | None:
         ),
         key=lambda one: (one.bandwidth or 0, one.price is None, one.price or 0),
     )
-    return next((one for one in better if _planned(_with_card(box, one), usage, slo) > before), None)
+    return next((one for one in better if _planned(_with_card(box, one), usage, slo)[0] > before[0]), None)
