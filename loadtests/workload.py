@@ -208,20 +208,39 @@ _USES: Final[Mapping[str, Profile]] = {
     )
 }  # fmt: skip
 
+_CHAT: Final = _profile(
+    "chat", "people who chat: a few turns, each with all that went before",
+    input="lognormal:400,0.6,2,8000", output="lognormal:129,1.07,7,1000",
+    turns="lognormal:2.3,0.5,1,10", think="lognormal:30,0.9,2,300",
+)  # fmt: skip
+
 PROFILES: Final[Mapping[str, Profile]] = {
-    **_USES,
-    **{
-        name: replace(_USES[like], name=name, scenario=name, description=description)
-        for name, like, description in (
-            ("native", "chat", "people who chat by Ollama's own API"),
-            ("native-generate", "code", "completions by Ollama's own API"),
-            ("native-embed", "embed", "passages that are made into vectors by Ollama's own API"),
-            ("ui", "chat", "people at the chat's page, over its socket"),
-            ("ui-upload", "rag", "people at the chat's page who bring a document and ask about it"),
-            ("mixed", "chat", "a team: most chat, some complete code, some ask documents (LOAD_MIX says how many)"),
-        )
-    },
-}
+    one.name: one
+    for one in (
+        _CHAT,
+        _profile(
+            "code", "completions in an editor: much context, a short answer, no history",
+            input="lognormal:1469,0.88,3,7437", output="lognormal:13,1.22,6,1899", think="lognormal:15,1,1,300",
+        ),
+        _profile(
+            "rag", "questions about documents: found passages in the prompt, a short answer", scenario="rag",
+            input="lognormal:1200,0.4,200,6000", output="lognormal:150,0.7,10,1000",
+            turns="lognormal:2.3,0.5,1,10", think="lognormal:40,0.9,2,300",
+        ),
+        _profile(
+            "embed", "passages that are made into vectors", scenario="embed",
+            input="lognormal:180,0.4,8,240", output="fixed:0",
+        ),
+        _profile(
+            "agent", "a program that calls tools: many steps without a pause, a prompt that grows",
+            input="lognormal:480,0.9,20,8000", output="lognormal:130,0.8,10,2000", system="fixed:2500",
+            turns="lognormal:8,0.6,1,40", think="lognormal:2,0.8,0.1,60",
+        ),
+        replace(_CHAT, name="native", scenario="native", description="as chat, through Ollama's own API"),
+        replace(_CHAT, name="ui", scenario="ui", description="as chat, by people before the pages of the chat"),
+        replace(_CHAT, name="mixed", scenario="mixed", description="a team: sessions of chat, code, rag and embed"),
+    )
+}  # fmt: skip
 
 
 def chosen(said: str) -> Profile:
@@ -303,11 +322,6 @@ def dump(profile: Profile) -> str:
     content = {one.name: getattr(profile, one.name) for one in fields(Profile) if one.name not in {"ruler", "nonce"}}
     written = {key: str(value) if isinstance(value, Length) else value for key, value in content.items()}
     return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)
-
-
-def salted(profile: Profile, nonce: int) -> Profile:
-    """The same use in other words; see `Profile.nonce`."""
-    return replace(profile, nonce=nonce)
 
 
 def _clamped(value: int, low: int, high: int) -> int:
