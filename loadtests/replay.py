@@ -61,6 +61,12 @@ class Log:
     others: int = 0
     """Lines that are no request to a model: pages, refusals, what the gateway says of itself."""
 
+    def at(self, speed: float) -> tuple[Arrival, ...]:
+        """Its requests, so many times as fast. Raises ValueError for a speed that is none."""
+        if not (math.isfinite(speed) and speed > 0):
+            raise ValueError(f"SPEED={speed:g}: must be above 0; 2 is twice as fast")
+        return tuple(replace(one, at_s=one.at_s / speed) for one in self.arrivals)
+
     @property
     def said(self) -> str:
         """What was left out, for people; empty when nothing was unreadable."""
@@ -71,9 +77,7 @@ class Log:
 
 def read(file: Path, speed: float = 1.0) -> tuple[Arrival, ...]:
     """The requests of a log or trace, so many times as fast. Raises ValueError; see `load`."""
-    if not (math.isfinite(speed) and speed > 0):
-        raise ValueError(f"SPEED={speed:g}: must be above 0; 2 is twice as fast")
-    return tuple(replace(one, at_s=one.at_s / speed) for one in load(file).arrivals)
+    return load(file).at(speed)
 
 
 def load(file: Path) -> Log:

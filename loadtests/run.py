@@ -150,7 +150,10 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
 def _shaped(wanted: Words) -> tuple[Callable[[float], Load], float]:
     """What a number of users, or a rate, is for the fleet; and how long it is held. Raises ValueError."""
     if wanted.replay is not None:
-        log = replay.read(wanted.replay, wanted.speed)
+        found = replay.load(wanted.replay)
+        if found.said:
+            _say(f"{wanted.replay}: {found.said}")
+        log = found.at(wanted.speed)
         return lambda _: Replay(log), log[-1].at_s + 1
     if wanted.unit is Unit.USERS:
         return lambda users: Closed(round(users), wanted.shape is Shape.RAMP), wanted.seconds

@@ -16,8 +16,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import gevent
 import numpy as np
@@ -26,14 +26,11 @@ from locust.exception import StopUser
 from locust.runners import WorkerRunner
 
 from loadtests import recorder, rows
-from loadtests.conductor import moments
+from loadtests.conductor import connections, logged, moments
 from loadtests.loads import Closed, Load, Open
 from loadtests.station import Station
 from loadtests.target import Target
-from loadtests.workload import Length, Profile
-
-if TYPE_CHECKING:
-    from loadtests.replay import Arrival
+from loadtests.workload import Profile
 
 PREPARE: Final = "load-prepare"
 READY: Final = "load-ready"
@@ -98,21 +95,21 @@ class Worker:
         self._runner.greenlet.join()
 
     def _prepare(self, environment: Environment, msg: Any) -> None:
-        task: Task = pickle.loads(msg.data)  # noqa: S301  (from the process that started this one)
+        task: Task = pickle.loads(msg.data["task"])  # noqa: S301  (from the process that started this one)
         orders = self._orders
         station = Station(
             orders.target, orders.profile, seed=task.seed, run=task.run, worker=task.worker, timeout=orders.timeout,
             send=lambda report: self._runner.send_message(recorder.MESSAGE, report),
             show=(lambda record: rows.show(environment, record)) if orders.stats else None,
         )  # fmt: skip
-        station.open(connections(task))
+        station.open(connections(task.load, task.workers))
         self._work = station, task
         self._runner.send_message(READY, {"run": task.run, "worker": task.worker})
 
     def _go(self, environment: Environment, msg: Any) -> None:
         if self._work is None:
             return
-        (station, task), start_ns = self._work, msg.data
+        (station, task), start_ns = self._work, msg.data["start_ns"]
         if isinstance(task.load, Closed):
             _until(start_ns)
             station.begin()
@@ -121,8 +118,8 @@ class Worker:
             self._runner.spawn_users({Somebody.__name__: len(places)})
             return
         due = moments(task.load, task.seconds, task.seed, task.worker, task.workers).tolist()
-        logged = () if isinstance(task.load, Open) else task.load.arrivals[task.worker :: task.workers]
-        profiles = [of(one, self._orders.profile) for one in logged]
+        log = () if isinstance(task.load, Open) else task.load.arrivals[task.worker :: task.workers]
+        profiles = [logged(one, self._orders.profile) for one in log]
         _until(start_ns)
         station.begin()
         self._player = gevent.spawn(station.play, due, start_ns, task.workers, profiles)
@@ -133,7 +130,7 @@ class Worker:
         (station, _), self._work = self._work, None
         station.ended.set()
         runs = [self._runner.user_greenlets, *([self._player] if self._player is not None else ())]
-        with gevent.Timeout(msg.data, False):
+        with gevent.Timeout(msg.data["grace"], False):
             for one in runs:
                 one.join()
         for one in runs:
@@ -146,16 +143,6 @@ def _until(moment_ns: int) -> None:
     gevent.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / SECOND))
 
 
-def connections(task: Task) -> int:
-    """How many are warm at the start."""
-    match task.load:
-        case Closed(users=users):
-            return -(-users // task.workers)
-        case Open(arrivals=arrivals):
-            return max(8, round(arrivals.rate / task.workers))
-    return 8
-
-
 def seat(station: Station, task: Task, load: Closed, place: int) -> tuple[Station, Iterator[int], float]:
     """What a person is: the numbers of the sessions, and when the first one begins."""
     if load.ramp:
@@ -164,16 +151,6 @@ def seat(station: Station, task: Task, load: Closed, place: int) -> tuple[Statio
         share = float(np.random.default_rng((task.seed, place)).random())
         first = share * min(station.pause(place), HERD * task.seconds)
     return station, itertools.count(place, load.users), first
-
-
-def of(arrival: Arrival, profile: Profile) -> Profile:
-    """The profile of one request of a log: alone, and as long as it says."""
-    one = replace(profile, turns=Length.parse("fixed:1"))
-    if arrival.input_tokens is not None:
-        one = replace(one, input=Length.parse(f"fixed:{arrival.input_tokens}"), system=Length.parse("fixed:0"))
-    if arrival.output_tokens is not None:
-        one = replace(one, output=Length.parse(f"fixed:{arrival.output_tokens}"))
-    return one
 
 
 def _watch(stdin: int) -> None:

@@ -36,7 +36,7 @@ from loadtests.prompts import Ruler
 MOST_TURNS: Final = 1000
 MOST_TOKENS: Final = 1_000_000
 SCENARIOS: Final = (
-    "chat", "embed", "rag", "native", "native-generate", "native-embed", "ui", "ui-upload", "mixed",
+    "chat", "embed", "rag", "native", "native-generate", "native-embed", "ui", "ui-file", "mixed",
 )  # fmt: skip
 """Names that a profile may have for its scenario; what they do is in `loadtests/users`."""
 LENGTHS: Final = ("input", "output", "turns", "think", "system")
@@ -116,7 +116,7 @@ class Conversation:
         drawn = _clamped(profile.turns.draw(rng), 1, MOST_TURNS)
         self.turns: Final = turns or drawn
         self._system = _clamped(profile.system.draw(rng), 0, MOST_TOKENS)
-        least = 0 if profile.output.quantile(1 - 1e-9) == 0 else 1
+        least = 0 if "embed" in profile.scenario else 1
         self._plan = [
             (
                 _clamped(profile.input.draw(rng), 1, MOST_TOKENS),
