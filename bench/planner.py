@@ -16,7 +16,7 @@ from typing import Final
 
 from stack.capacity import memory, naive, naive_speed, speed
 from stack.capacity.calibrate import Run, calibrate
-from stack.capacity.speed import Constants, Measured
+from stack.capacity.speed import Measured
 from tests.support.published import COMPUTE_ROWS, KV_ROWS, error, logged
 
 GDDR: Final = "cuda-gddr"
@@ -82,8 +82,7 @@ def left_out(kind: str) -> list[Miss]:
     for group in {row.group for row in rows}:
         others = [row for row in rows if row.group != group]
         if others:
-            efficiency, layer = speed.fit(others)
-            known = Constants(efficiency=efficiency, layer=layer)
+            known = speed.fit(others)
             own = [row for row in rows if row.group == group]
             found += [Miss(row, 1 / speed.seconds(row.work, row.card, known, row.depth)) for row in own]
     return found
@@ -210,7 +209,8 @@ def main() -> int:
         mine = uncalibrated(row for row in held_out if row.card.kind == kind)
         kinds[kind] = {"held_out": _rounded(mine), "rows": len(mine), "left_out": _rounded(out)}
         print(
-            f"       {kind:13} efficiency {known.efficiency:.3f}, {known.layer * 1e6:5.1f} us a layer; "
+            f"       {kind:13} efficiency {known.efficiency:.3f}, {known.layer * 1e6:5.1f} us a layer, "
+            f"{known.mixture * 1e6:4.1f} more with experts; "
             f"{_shown(mine)} ({len(mine)}), {_shown(out)} ({len(out)})"
         )
         for miss in worst(out, 1):

@@ -131,7 +131,7 @@ def floor(load: Work, card: Card, tokens: float) -> Speed:
 def _wide(load: Work, card: Card, depth: float) -> float:
     known = speed.fitted(card.kind)
     read = load.reads(depth, WIDE, shared=True) / (known.efficiency * card.bandwidth)
-    return WIDE / (read + WIDE * speed.answer_cost() * load.active / card.bandwidth + load.layers * known.layer)
+    return WIDE / (read + WIDE * speed.answer_cost() * load.active / card.bandwidth + known.layers(load))
 
 
 @cache

@@ -27,7 +27,9 @@ from stack.capacity.speed import (
     seconds,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
+READING: Final = 1 / 3
+"""Machines of a kind differ in what a layer takes; in reading by this power of it (chosen on the fitted half)."""
 AFTER: Final = (-0.15, 0.15)  # band for other models on a calibrated machine (docs/planner.md)
 SAME: Final = (-0.08, 0.08)  # band for a model that was measured on it, at another depth
 
@@ -66,6 +68,7 @@ class Machine:
     bandwidth: float
     efficiency: float
     layer: float
+    mixture: float
     factors: Mapping[str, float] = field(default_factory=dict)
     """Model -> its own time over what the constants say."""
     curves: Mapping[str, Curve] = field(default_factory=dict)
@@ -78,6 +81,7 @@ class Machine:
         return Constants(
             efficiency=self.efficiency / factor,
             layer=self.layer * factor,
+            mixture=self.mixture * factor,
             band=SAME if model in self.factors else AFTER,
             basis=f"measured on this machine, {self.measured or 'at an unknown date'}",
         )
@@ -119,6 +123,7 @@ def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine
         bandwidth=card.bandwidth,
         efficiency=known.efficiency,
         layer=known.layer,
+        mixture=known.mixture,
         factors=factors,
         curves=_curves(runs),
         measured=measured,
@@ -130,9 +135,29 @@ def _constants(card: Card, alone: Sequence[Run]) -> Constants:
         usual = fitted(card.kind)
     except SpeedError:
         usual = Constants(efficiency=0.7, layer=0.0)  # a kind nobody measured: all of the time is reading
-    ratios = [1 / run.rate / seconds(run.load, card, usual, run.depth) for run in alone]
-    factor = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    return replace(usual, efficiency=usual.efficiency / factor, layer=usual.layer * factor)
+    slower = [_slower(run, card, usual) for run in alone]
+    factor = math.exp(sum(map(math.log, slower)) / len(slower))
+    return replace(
+        usual,
+        efficiency=usual.efficiency / factor**READING,
+        layer=usual.layer * factor,
+        mixture=usual.mixture * factor,
+    )
+
+
+def _slower(run: Run, card: Card, usual: Constants) -> float:
+    """How many times the usual a layer takes here, when reading takes that to the power of `READING`."""
+    low, high = 1e-3, 1e3
+    while high / low > 1 + 1e-9:
+        middle = math.sqrt(low * high)
+        here = replace(
+            usual,
+            efficiency=usual.efficiency / middle**READING,
+            layer=usual.layer * middle,
+            mixture=usual.mixture * middle,
+        )
+        low, high = (middle, high) if seconds(run.load, card, here, run.depth) < 1 / run.rate else (low, middle)
+    return low
 
 
 def _curves(runs: Sequence[Run]) -> dict[str, Curve]:
@@ -172,6 +197,6 @@ def load(path: Path) -> dict[str, Machine]:
 
 def _machine(one: Mapping[str, Any]) -> Machine:
     found = Machine(**{**one, "curves": {name: Curve(**curve) for name, curve in one["curves"].items()}})
-    if not (0 < found.efficiency <= 1.5 and found.layer >= 0 and found.bandwidth > 0):
+    if not (0 < found.efficiency <= 1.5 and min(found.layer, found.mixture) >= 0 and found.bandwidth > 0):
         raise CalibrationError("the calibration has values that cannot be: delete it, or run `make calibrate` again")
     return found

@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -102,10 +102,16 @@ class Constants:
     """Of the bandwidth (0 to 1)."""
     layer: float
     """Seconds for each layer, beside reading."""
+    mixture: float = 0.0
+    """Seconds more for each layer of a mixture of experts: choosing them takes steps of its own."""
     band: tuple[float, float] = (-WIDEST, WIDEST)
     """Relative: how far what was measured lay from what was predicted."""
     basis: str = ""
     """What that is from."""
+
+    def layers(self, load: Work) -> float:
+        """Seconds of a step for all layers, beside reading."""
+        return load.layers * (self.layer + (self.mixture if load.experts else 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +201,7 @@ def work(shape: Shape, cache_type: str = "f16") -> Work:
 
 def seconds(load: Work, card: Card, constants: Constants, depth: float) -> float:
     """Of one decode step of one answer with `depth` tokens behind it."""
-    return load.reads(depth) / (constants.efficiency * card.bandwidth) + load.layers * constants.layer
+    return load.reads(depth) / (constants.efficiency * card.bandwidth) + constants.layers(load)
 
 
 def decode(load: Work, card: Card, depth: float, constants: Constants | None = None) -> Speed:
@@ -213,7 +219,7 @@ def offloaded(load: Work, card: Card, depth: float, *, outside: float, system: f
         raise SpeedError(f"the part outside the card is {outside}; it is a share from 0 to 1")
     weights = load.weights()
     inside = weights * (1 - outside) + load.history(depth)
-    taken = inside / (constants.efficiency * card.bandwidth) + load.layers * constants.layer
+    taken = inside / (constants.efficiency * card.bandwidth) + constants.layers(load)
     return _speed(
         1 / (taken + weights * outside / system), (-WIDEST, 0.25), "offload: estimated, not fitted to measurements"
     )
@@ -299,7 +305,7 @@ def unmeasured_batch(load: Work, card: Card, constants: Constants | None = None)
         load=load,
         byte=1 / (known.efficiency * card.bandwidth),
         each=answer_cost() * load.active / card.bandwidth,
-        step=load.layers * known.layer,
+        step=known.layers(load),
         largest=largest,
         band=unmeasured_band(),
         basis=f"{known.basis}; no measured batches of this machine",
@@ -357,20 +363,26 @@ def _measured(row: Mapping[str, str], load: Work) -> Measured:
     )
 
 
-def fit(chosen: Iterable[Measured]) -> tuple[float, float]:
-    """Efficiency and seconds a layer that fit these decode rows best."""
+def fit(chosen: Iterable[Measured]) -> Constants:
+    """Efficiency, seconds a layer and seconds more for one with experts that fit these decode rows best."""
     listed = list(chosen)
-    inverse, layer = nonnegative(
-        [(row.work.reads(row.depth) / row.card.bandwidth, float(row.work.layers)) for row in listed],
+    inverse, layer, mixture = nonnegative(
+        [(row.work.reads(row.depth) / row.card.bandwidth, *_layers(row)) for row in listed],
         [1 / row.rate for row in listed],
     )
     if inverse >= 1:
-        return 1 / inverse, layer
+        return Constants(efficiency=1 / inverse, layer=layer, mixture=mixture)
     # Nothing reads faster than its memory delivers: the rest of the time goes to the layers.
     over = [
         (row.rate * row.work.layers, 1 - row.rate * row.work.reads(row.depth) / row.card.bandwidth) for row in listed
     ]
-    return 1.0, max(sum(layers * left for layers, left in over) / sum(layers**2 for layers, _ in over), 0.0)
+    rest = sum(layers * left for layers, left in over) / sum(layers**2 for layers, _ in over)
+    return Constants(efficiency=1.0, layer=max(rest, 0.0))
+
+
+def _layers(row: Measured) -> tuple[float, float]:
+    """Of a row's model: all layers, and those with experts."""
+    return float(row.work.layers), float(row.work.layers if row.work.experts else 0)
 
 
 def recent(table: str, of: str | None = None) -> Sequence[Measured]:
@@ -385,14 +397,12 @@ def fitted(of: str) -> Constants:
     seen = [row for row in listed if not row.held_out]
     if not seen:
         raise SpeedError(f"no measurements of a card of the kind {of!r}; `make calibrate` would bring some")
-    efficiency, layer = fit(seen)
-    plain = Constants(efficiency=efficiency, layer=layer)
+    plain = fit(seen)
     errors = [
         row.rate * seconds(row.work, row.card, plain, row.depth) - 1 for row in listed if row.held_out
     ]  # measured / predicted - 1
-    return Constants(
-        efficiency=efficiency,
-        layer=layer,
+    return replace(
+        plain,
         band=band(errors),
         basis=f"{len(seen)} published measurements of {of} cards, {len(errors)} others for the band",
     )
@@ -473,7 +483,7 @@ def answer_cost() -> float:
 def _step(row: Measured, cost: float) -> float:
     known = fitted(row.card.kind)
     read = row.work.reads(row.depth, row.batch, shared=row.shared) / (known.efficiency * row.card.bandwidth)
-    return read + row.work.layers * known.layer + row.batch * cost * row.work.active / row.card.bandwidth
+    return read + known.layers(row.work) + row.batch * cost * row.work.active / row.card.bandwidth
 
 
 def unseen() -> list[tuple[Measured, float]]:

@@ -41,7 +41,7 @@ def fresh() -> Iterator[Callable[[], None]]:
 
 def fits() -> list[object]:
     kinds = sorted({row.card.kind for row in speed.recent("decode")})
-    decode = [(speed.fitted(kind).efficiency, speed.fitted(kind).layer) for kind in kinds]
+    decode = [(one.efficiency, one.layer, one.mixture) for one in map(speed.fitted, kinds)]
     prompts = [speed.prefill_constants(kind, mixture=mixture)[0] for kind in kinds for mixture in (False, True)]
     return [*decode, *prompts, speed.answer_cost()]
 
@@ -277,11 +277,24 @@ def run(model: str, load: Work, *, depth: float = 100, slower: float = 1.0, answ
 
 
 def test_one_run_tells_how_much_slower_a_machine_is() -> None:
-    made = calibrate.calibrate(CARD, [run("one", DENSE, slower=1.3)])
     usual = speed.fitted(CARD.kind)
+    there = replace(
+        usual, efficiency=usual.efficiency / 1.1, layer=usual.layer * 1.1**3, mixture=usual.mixture * 1.1**3
+    )
+    rate = 1 / speed.seconds(DENSE, CARD, there, 1000)
+    made = calibrate.calibrate(CARD, [calibrate.Run(model="one", load=DENSE, depth=1000, rate=rate)])
+    assert [made.efficiency, made.layer] == pytest.approx([there.efficiency, there.layer])
     for load in (DENSE, MIXTURE):
-        assert made.decode("other", load, 5000).value * 1.3 == pytest.approx(speed.decode(load, CARD, 5000).value)
-    assert made.efficiency * 1.3 == pytest.approx(usual.efficiency)
+        said = made.decode("other", load, 5000).value
+        assert said == pytest.approx(1 / speed.seconds(load, CARD, there, 5000))
+
+
+def test_experts_cost_steps_of_their_own() -> None:
+    plain = speed.seconds(MIXTURE, CARD, EXACT, 0)
+    assert speed.seconds(MIXTURE, CARD, replace(EXACT, mixture=20e-6), 0) == pytest.approx(plain + 48 * 20e-6)
+    assert speed.seconds(DENSE, CARD, replace(EXACT, mixture=20e-6), 0) == speed.seconds(DENSE, CARD, EXACT, 0)
+    assert speed.fitted("cuda-gddr").mixture > 0
+    assert speed.fitted("cuda-hbm").mixture == 0, "nobody measured a mixture in the half that is fitted"
 
 
 def test_a_measured_model_has_its_own_factor_and_a_narrower_band() -> None:
