@@ -54,6 +54,8 @@ class Answer:
     error: str = ""
     """What the server said went wrong, or what could not be read."""
     vectors: int = 0
+    embeddings: list[Any] = field(default_factory=list)
+    """The vectors, as they came."""
 
     @property
     def first_ns(self) -> int | None:
@@ -226,6 +228,7 @@ class Parser:
         elif "data" in value or "embeddings" in value or "embedding" in value:
             vectors = value.get("data") or value.get("embeddings") or [value.get("embedding")]
             answer.vectors = len(vectors)
+            answer.embeddings = [one.get("embedding") if isinstance(one, dict) else one for one in vectors]
             answer.ended = True
             self._usage(value.get("usage") or value)
         elif whole:

@@ -112,6 +112,11 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def total_s(self) -> float:
+        """The longest that a request may take."""
+        return self._total_s
+
     def close(self) -> None:
         """Closes the connections that are not in use."""
         while self._idle:

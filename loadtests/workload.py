@@ -179,65 +179,47 @@ def _profile(name: str, description: str, **said: Any) -> Profile:
     return Profile(name=name, description=description, **read)
 
 
-_USES: Final[Mapping[str, Profile]] = {
-    one.name: one
-    for one in (
-        _profile(
-            "chat", "people who chat: a few turns, each with all that went before",
-            input="lognormal:400,0.6,2,8000", output="lognormal:129,1.07,7,1000",
-            turns="lognormal:2.3,0.5,1,10", think="lognormal:30,0.9,2,300",
-        ),
-        _profile(
-            "code", "completions in an editor: much context, a short answer, no history",
-            input="lognormal:1469,0.88,3,7437", output="lognormal:13,1.22,6,1899", think="lognormal:15,1,1,300",
-        ),
-        _profile(
-            "rag", "questions about documents: found passages in the prompt, a short answer", scenario="rag",
-            input="lognormal:1200,0.4,200,6000", output="lognormal:150,0.7,10,1000",
-            turns="lognormal:2,0.7,1,10", think="lognormal:40,0.9,2,300",
-        ),
-        _profile(
-            "embed", "passages that are made into vectors", scenario="embed",
-            input="lognormal:180,0.4,8,240", output="fixed:0",
-        ),
-        _profile(
-            "agent", "a program that calls tools: many steps without a pause, a prompt that grows",
-            input="lognormal:480,0.9,20,8000", output="lognormal:130,0.8,10,2000", system="fixed:2500",
-            turns="lognormal:8,0.6,1,40", think="lognormal:2,0.8,0.1,60",
-        ),
-    )
-}  # fmt: skip
-
 _CHAT: Final = _profile(
     "chat", "people who chat: a few turns, each with all that went before",
     input="lognormal:400,0.6,2,8000", output="lognormal:129,1.07,7,1000",
     turns="lognormal:2.3,0.5,1,10", think="lognormal:30,0.9,2,300",
 )  # fmt: skip
 
+_CODE: Final = _profile(
+    "code", "completions in an editor: much context, a short answer, no history",
+    input="lognormal:1469,0.88,3,7437", output="lognormal:13,1.22,6,1899", think="lognormal:15,1,1,300",
+)  # fmt: skip
+
+_RAG: Final = _profile(
+    "rag", "questions about documents: found passages in the prompt, a short answer", scenario="rag",
+    input="lognormal:1200,0.4,200,6000", output="lognormal:150,0.7,10,1000",
+    turns="lognormal:2.3,0.5,1,10", think="lognormal:40,0.9,2,300",
+)  # fmt: skip
+
+_EMBED: Final = _profile(
+    "embed", "passages that are made into vectors", scenario="embed",
+    input="lognormal:180,0.4,8,240", output="fixed:0",
+)  # fmt: skip
+
 PROFILES: Final[Mapping[str, Profile]] = {
     one.name: one
     for one in (
         _CHAT,
-        _profile(
-            "code", "completions in an editor: much context, a short answer, no history",
-            input="lognormal:1469,0.88,3,7437", output="lognormal:13,1.22,6,1899", think="lognormal:15,1,1,300",
-        ),
-        _profile(
-            "rag", "questions about documents: found passages in the prompt, a short answer", scenario="rag",
-            input="lognormal:1200,0.4,200,6000", output="lognormal:150,0.7,10,1000",
-            turns="lognormal:2.3,0.5,1,10", think="lognormal:40,0.9,2,300",
-        ),
-        _profile(
-            "embed", "passages that are made into vectors", scenario="embed",
-            input="lognormal:180,0.4,8,240", output="fixed:0",
-        ),
+        _CODE,
+        _RAG,
+        _EMBED,
         _profile(
             "agent", "a program that calls tools: many steps without a pause, a prompt that grows",
             input="lognormal:480,0.9,20,8000", output="lognormal:130,0.8,10,2000", system="fixed:2500",
             turns="lognormal:8,0.6,1,40", think="lognormal:2,0.8,0.1,60",
         ),
         replace(_CHAT, name="native", scenario="native", description="as chat, through Ollama's own API"),
+        replace(
+            _CODE, name="native-generate", scenario="native-generate", description="as code, through Ollama's own API"
+        ),
+        replace(_EMBED, name="native-embed", scenario="native-embed", description="as embed, through Ollama's own API"),
         replace(_CHAT, name="ui", scenario="ui", description="as chat, by people before the pages of the chat"),
+        replace(_RAG, name="ui-file", scenario="ui-file", description="as rag, by people before the pages of the chat"),
         replace(_CHAT, name="mixed", scenario="mixed", description="a team: sessions of chat, code, rag and embed"),
     )
 }  # fmt: skip

@@ -13,10 +13,8 @@ from loadtests.users.native import CALLS, Native
 from loadtests.users.rag import Rag
 from loadtests.users.ui import Ui
 
-SCENARIOS: Final[Mapping[str, Scenario]] = {
-    one.name: one
-    for one in (
-        Chat(), Embed(), Rag(), *(Native(call) for call in CALLS), Ui(), Ui("ui-upload", upload=True),
-        Mixed(lambda: SCENARIOS),
-    )
-}  # fmt: skip
+_ALL: Final[tuple[Scenario, ...]] = (
+    Chat(), Embed(), Rag(), *(Native(call) for call in CALLS), Ui(), Ui("ui-file", upload=True),
+    Mixed(lambda: SCENARIOS),
+)  # fmt: skip
+SCENARIOS: Final[Mapping[str, Scenario]] = {one.name: one for one in _ALL}
