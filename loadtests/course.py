@@ -16,6 +16,7 @@ from loadtests.hold import Measured, Patience, Runner, Tally, grace, label, meas
 from loadtests.loads import Held, Load
 from loadtests.probe import Prober, Tried
 from loadtests.records import Record
+from loadtests.stats import Verdict
 from loadtests.words import Shape, Unit, Words
 
 SLICES: Final = 10
@@ -122,13 +123,15 @@ class Course:
     def _search(self) -> Outcome:
         """The highest load, within the budget."""
         plan = self._plan()
+        unit = self.words.unit.value
         prober = Prober(
             fleet=self.fleet, load=self.load, objectives=self.words.objectives, plan=plan,
-            seconds=self.words.budget, answer_s=self.answer_s, stopped=self.stopped,
-            told=lambda tally, seconds: self.told("probe", tally, seconds), clock=self.clock,
+            seconds=self.words.budget, answer_s=self.answer_s, stopped=self.stopped, clock=self.clock,
+            told=lambda load, tally, seconds: self.told(label(load, unit), tally, seconds),
+            said=lambda line: self.said(f"{unit} {line}"),
         )  # fmt: skip
-        found = search.search(plan, prober, self.said)
-        self.said(f"search: {found.ending}, {found.why}")
+        found = search.search(plan, prober, prober.said)
+        self.said(f"the search ended: {found.ending}, {found.why}")
         levels = tuple(self._level(one) for one in _longest(prober.tried))
         checks = self._checks(prober.tried, found)
         unsettled = gates.no_verdict([gate for gate in checks if gate.side is not gates.Side.SERVER])
@@ -142,19 +145,25 @@ class Course:
             if bad and not unsettled:
                 verdict = "fail", f"{found.why}; but these gates did not hold: {bad}"
         records = tuple(record for one in prober.tried for record in one.held.records)
+        best = _nearest(prober.tried, found, plan.allowed)
         return Outcome(
-            records=records, gates=checks, levels=levels, found=results.answer(found, plan), said=verdict
+            records=records, gates=checks, levels=levels, found=results.answer(found, plan), said=verdict,
+            window=best.window if best else None, label=self._name(best.result.load) if best else "whole run",
         )  # fmt: skip
 
     def _plan(self) -> search.Plan:
         if self.words.unit is Unit.USERS:
             return search.Plan(start=START_USERS, lowest=1, highest=HIGHEST_USERS, whole=True, seed=self.words.seed)
-        alone = 1 / max(self.answer_s, 0.001)
+        alone = float(f"{1 / max(self.answer_s, 0.001):.2g}")
         return search.Plan(start=alone, lowest=alone / 64, highest=alone * WIDEST, seed=self.words.seed)
 
+    def _name(self, load: float) -> str:
+        return label(load, self.words.unit.value)
+
     def _level(self, one: Tried) -> results.Level:
-        name = label(one.result.load, self.words.unit.value)
-        return results.level(name, one.result.load, one.held.records, self.words.objectives, one.window)
+        return results.level(
+            self._name(one.result.load), one.result.load, one.held.records, self.words.objectives, one.window
+        )
 
     def _checks(self, tried: Sequence[Tried], found: search.Found) -> tuple[Gate, ...]:
         """The gates of the repetitions that the answer rests on; of all probes where there are none."""
@@ -164,7 +173,7 @@ class Course:
             counted = counted[-1:]
         parts = [
             (
-                label(one.result.load, self.words.unit.value),
+                self._name(one.result.load),
                 gates.check(one.held.records, self.words.objectives, client=one.held.client, server=self.server,
                             window=one.window),
             )
@@ -186,6 +195,16 @@ def _unsettled(gate: Gate) -> Gate:
     if gate.name not in {"steady state", "Little's law"}:
         return gate
     return replace(gate, passed=None, value="a ramp never settles")
+
+
+def _nearest(tried: Sequence[Tried], found: search.Found, allowed: float) -> Tried | None:
+    """The probe that the report tells in full: the longest at the answer; without one at the highest load that held."""
+    longest = _longest(tried)
+    if found.load is not None:
+        value = found.load.value
+        return min(longest, key=lambda one: abs(one.result.load - value), default=None)
+    held = [one for one in longest if one.result.verdict is Verdict.PASS or one.result.share <= allowed]
+    return held[-1] if held else (longest[0] if longest else None)
 
 
 def _longest(tried: Sequence[Tried]) -> list[Tried]:

@@ -193,4 +193,5 @@ class Patience:
 
 def label(load: float, unit: str) -> str:
     """A load in words: "1 user", "2.5 requests/s"."""
-    return "1 user" if unit == "users" and math.isclose(load, 1) else f"{load:g} {unit}"
+    said = f"{load:,.0f}" if load >= 1000 else f"{load:.4g}"
+    return "1 user" if unit == "users" and math.isclose(load, 1) else f"{said} {unit}"

@@ -156,13 +156,13 @@ def _answer(client: Client, target: Target, model: str, words: int, embedding: b
     record = reply.record
     if record.outcome is Outcome.OK:
         return reply
-    words = {
+    why = {
         Outcome.LIMIT: f"hit a limit (429): wait, or use a key without limits, as `make load` does. {record.error}",
         Outcome.TIMEOUT: f"got no answer within {timeout:g} s: the engine hangs, or TIMEOUT=… is too short for it",
         Outcome.TRUNCATED: f"was cut off ({record.error}): see `make logs`",
     }  # fmt: skip
     usual = f"failed ({record.status or 'no answer'}: {_said(record.error.encode())}): see `make logs`"
-    raise NotReady(f"the first short question to {model!r} {words.get(record.outcome, usual)}")
+    raise NotReady(f"the first short question to {model!r} {why.get(record.outcome, usual)}")
 
 
 def _said(body: bytes) -> str:

@@ -31,7 +31,7 @@ def render(result: Result) -> str:
     level = result.whole
     rows += [
         "",
-        f"{level.requests:,} requests in {seconds(result.seconds)}: {words.outcomes(level)}. "
+        f"{_where(result)}{level.requests:,} requests: {words.outcomes(level)}. "
         f"{number(level.tokens_per_second)} tokens/s, {number(level.requests_per_second)} requests/s, of which "
         f"{number(level.goodput)} kept every objective; {number(level.in_flight)} under way on average.",
         "",
@@ -41,6 +41,11 @@ def render(result: Result) -> str:
     if result.tax is not None:
         rows += [_cell(gateway.sentence(result.tax)), ""]
     return "\n".join(rows)
+
+
+def _where(result: Result) -> str:
+    """Which of several loads the figures are of."""
+    return f"At {_cell(result.whole.label)}: " if result.levels else ""
 
 
 def _cell(text: str) -> str:

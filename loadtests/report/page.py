@@ -106,7 +106,7 @@ def _cards(result: Result) -> str:
         (f"{level.requests:,}", f"requests: {words.outcomes(level)}"),
         *(
             (seconds(one.p95), f"p95 {words.NAMES[name]}")
-            for name in ("ttft", "tpot")
+            for name in (("ttft", "tpot") if "ttft" in level.metrics else ("e2e",))
             if (one := level.metrics.get(name))
         ),
         (number(level.tokens_per_second), "output tokens/s, all people"),
@@ -114,7 +114,9 @@ def _cards(result: Result) -> str:
         (number(level.in_flight), "requests under way on average"),
     ]
     inside = "".join(f"<div><b>{escape(value)}</b><span>{escape(text)}</span></div>" for value, text in cards)
-    return f'<div class="cards">{inside}</div>'
+    # Which of several loads this is; of one load it is clear.
+    which = f'<p class="note">At {escape(level.label)}, behind the warm-up:</p>' if result.levels else ""
+    return f'{which}<div class="cards">{inside}</div>'
 
 
 def _limits(result: Result, name: str) -> list[Limit]:
@@ -239,7 +241,8 @@ def _gateway(result: Result) -> str:
 
 def _figures(result: Result) -> str:
     rows = []
-    for level in (result.whole, *result.levels):
+    twice = result.whole.label in {one.label for one in result.levels}
+    for level in (*(() if twice else (result.whole,)), *result.levels):
         known = [(name, level.metrics[name]) for name in words.NAMES if name in level.metrics]
         rows += [_row("" if k else level.label, name, one) for k, (name, one) in enumerate(known)]
     heads = ("p50", "p90", "p95", "95% interval of p95", "p99", "most", "n", "worth")

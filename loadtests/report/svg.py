@@ -10,7 +10,7 @@ from typing import Final
 
 WIDTH: Final = 640
 HEIGHT: Final = 270
-LEFT: Final = 62
+LEFT: Final = 74
 RIGHT: Final = 14
 TOP: Final = 12
 BOTTOM: Final = 44
