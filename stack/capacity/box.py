@@ -42,6 +42,8 @@ class Box:
     """Bytes of each card that others use: embeddings, other models, a desktop."""
     machine: Machine | None = None
     """What this machine was measured to do."""
+    prompts: Speed | None = None
+    """What it was measured to compute prompts with, tokens a second; None plans with published ones."""
     ceilings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Gateway, router, network: tokens a second."""
 
@@ -82,7 +84,7 @@ def serving(box: Box, usage: Usage) -> Serving:
         decode, measured = _decode(box, load, card, usage, lies.run.slots)
         return Serving(
             decode=decode,
-            prefill=_prefill(load, card, usage),
+            prefill=box.prompts or _prefill(load, card, usage),
             context=lies.run.context,
             engines=engines,
             measured=measured,

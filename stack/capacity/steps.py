@@ -108,7 +108,7 @@ def _changes(box: Box, usage: Usage, slo: Slo, other: Device | None) -> Iterator
 
 def _with_card(box: Box, card: Device) -> Box:
     """Another card. What was measured is of this machine and tells nothing of that one."""
-    return replace(box, device=card, machine=None)
+    return replace(box, device=card, machine=None, prompts=None)
 
 
 def _with(box: Box, before: int) -> str:

@@ -155,8 +155,11 @@ def test_another_card_is_not_what_this_one_was_measured_to_be() -> None:
     load, card = speed.work(known("qwen3:8b").shape), speed.card(find("nvidia-rtx-3090"))
     machine = calibrate(card, [Run(model="qwen3:8b", load=load, depth=1000, rate=110.0)])
     other = find("nvidia-rtx-5090")
-    step = next(one for one in steps(replace(box(), machine=machine), USAGE, SLO, other=other) if "5090" in one.what)
-    assert (step.box.device, step.box.machine) == (other, None)
+    prompts = speed.Speed(value=3000, low=2900, high=3100, basis="the test")
+    here = replace(box(), machine=machine, prompts=prompts)
+    assert serving(here, USAGE).prefill == prompts
+    step = next(one for one in steps(here, USAGE, SLO, other=other) if "5090" in one.what)
+    assert (step.box.device, step.box.machine, step.box.prompts) == (other, None, None)
 
 
 def test_the_widest_serves_the_most() -> None:
