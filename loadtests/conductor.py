@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import gevent
 import numpy as np
@@ -17,11 +19,17 @@ from gevent.pool import Group
 from numpy.typing import NDArray
 
 from loadtests import arrivals
-from loadtests.loads import Open, Replay
+from loadtests.loads import Closed, Load, Open, Replay
+from loadtests.users.embed import BATCH
+from loadtests.workload import Length, Profile
+
+if TYPE_CHECKING:
+    from loadtests.replay import Arrival
 
 SECOND: Final = 1_000_000_000
 BREATH: Final = 32
 """After so many overdue requests in a row those that run get a turn."""
+FEW: Final = 8
 
 
 def moments(load: Open | Replay, seconds: float, seed: int, worker: int = 0, workers: int = 1) -> NDArray[np.float64]:
@@ -42,9 +50,13 @@ def moments(load: Open | Replay, seconds: float, seed: int, worker: int = 0, wor
 class Conductor:
     """Walks a schedule and starts a greenlet for each request."""
 
-    def __init__(self, ask: Callable[[int, int], None]) -> None:
-        """`ask`: makes one request; it is given its place in the schedule and its intended start in nanoseconds."""
+    def __init__(self, ask: Callable[[int, int], None], early_ns: int = 0) -> None:
+        """`ask`: makes one request; it is given its place in the schedule and its intended start in nanoseconds.
+
+        `early_ns`: how long before that start it is called, to have everything ready.
+        """
         self._ask = ask
+        self._early_ns = early_ns
         self._running: dict[int, int] = {}
         self._next_ns: int | None = None
         self.requests = Group()
@@ -61,7 +73,7 @@ class Conductor:
         overdue = 0
         for place, at in enumerate(due):
             intended = self._next_ns = start_ns + int(at * SECOND)
-            if (wait := intended - time.monotonic_ns()) > 0:
+            if (wait := intended - self._early_ns - time.monotonic_ns()) > 0:
                 overdue = 0
                 if ended.wait(wait / SECOND):
                     break
@@ -78,3 +90,29 @@ class Conductor:
             self._ask(place, intended)
         finally:
             del self._running[place]
+
+
+def connections(load: Load, workers: int) -> int:
+    """How many a worker should have open at the start: a person's own, or about a second's worth of requests."""
+    match load:
+        case Closed(users=users):
+            return -(-users // workers)
+        case Open(arrivals=law):
+            return max(FEW, round(law.rate / workers))
+    return FEW
+
+
+def logged(arrival: Arrival, profile: Profile) -> Profile:
+    """The profile of one request of a log: alone, and as long as the log says."""
+    embed = arrival.operation == "embeddings"
+    one = replace(profile, turns=_fixed(1), scenario="embed" if embed else profile.scenario)
+    if (tokens := arrival.input_tokens) is not None:
+        one = replace(one, input=_fixed(max(1, tokens // BATCH) if embed else tokens), system=_fixed(0))
+    if arrival.output_tokens is not None:
+        one = replace(one, output=_fixed(arrival.output_tokens))
+    return one
+
+
+@cache
+def _fixed(tokens: int) -> Length:
+    return Length.parse(tokens)

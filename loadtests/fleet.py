@@ -105,7 +105,7 @@ class Fleet:
                 worker.kill()
                 worker.wait()
         self._runner.greenlet.kill()
-        self._runner.server.close(linger=0)
+        self._runner.server.close(linger=0)  # type: ignore[no-untyped-call]
         self._said.close()
 
     def _start(self) -> None:
@@ -155,7 +155,7 @@ class Fleet:
         except KeyboardInterrupt:
             stopped, grace = True, min(grace, HASTE)
         finally:
-            self._runner.send_message(END, grace)
+            self._runner.send_message(END, {"grace": grace})
             ended = time.monotonic_ns()
         self._wait(lambda: collector.complete, grace + LAST_S)
         if collector.trouble:
@@ -175,11 +175,11 @@ class Fleet:
         self._collector = Collector(run, range(self._count))
         for number, client in enumerate(list(self._runner.clients)):
             task = Task(run=run, worker=number, workers=self._count, load=load, seed=seed, seconds=seconds)
-            self._runner.send_message(PREPARE, pickle.dumps(task), client)
+            self._runner.send_message(PREPARE, {"task": pickle.dumps(task)}, client)
         if not self._wait(lambda: len(self._ready) == self._count, READY_S):
             raise FleetError(f"the workers are not there any more: {self._last_words()}")
         began = time.monotonic_ns() + AHEAD_NS
-        self._runner.send_message(GO, began)
+        self._runner.send_message(GO, {"start_ns": began})
         return began
 
     def _watch(

@@ -74,7 +74,7 @@ if SHAPE is not None:
 
         def tick(self) -> shapes.Tick | None:
             """How many people now."""
-            return wanted(self.get_run_time())
+            return wanted(self.get_run_time())  # type: ignore[no-untyped-call]
 
 
 class Run:
@@ -87,17 +87,17 @@ class Run:
     def begin(self, environment: Environment) -> None:
         """A test starts; another one before it is forgotten."""
         runner = environment.runner
-        workers = [runner.get_worker_index(one) for one in runner.clients] if isinstance(runner, MasterRunner) else [0]
+        workers = [runner.worker_indexes[one] for one in runner.clients] if isinstance(runner, MasterRunner) else [0]
         self.collector, self.began = Collector("", workers), time.time()
 
     def take(self, environment: Environment, msg: Any) -> None:
         """A worker's report. Where its scenario cannot go on, neither can the test."""
         before = self.collector.trouble
         self.collector.take(msg.data)
-        if self.collector.trouble and not before:
+        if self.collector.trouble and not before and (runner := environment.runner) is not None:
             logger.error(self.collector.trouble)
             environment.process_exit_code = 2
-            gevent.spawn(environment.runner.quit if _headless(environment) else environment.runner.stop)
+            gevent.spawn(runner.quit if _headless(environment) else runner.stop)
 
     def wait(self) -> None:
         """Until the workers have told everything."""
@@ -131,7 +131,7 @@ class Run:
 RUN: Final = Run()
 
 
-@events.init.add_listener
+@events.init.add_listener  # type: ignore[untyped-decorator]
 def _ready(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         environment.runner.register_message(END, lambda environment, **_: _finish(environment), concurrent=True)
@@ -139,7 +139,7 @@ def _ready(environment: Environment, **_: Any) -> None:
         environment.runner.register_message(recorder.MESSAGE, RUN.take)
 
 
-@events.test_start.add_listener
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _start(environment: Environment, **_: Any) -> None:
     runner = environment.runner
     if not isinstance(runner, WorkerRunner):
@@ -154,13 +154,13 @@ def _start(environment: Environment, **_: Any) -> None:
         Person.station.begin()
 
 
-@events.test_stopping.add_listener
+@events.test_stopping.add_listener  # type: ignore[untyped-decorator]
 def _stopping(**_: Any) -> None:
     if Person.station is not None:
         Person.station.ended.set()
 
 
-@events.test_stop.add_listener
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
 def _stop(environment: Environment, **_: Any) -> None:
     _finish(environment)
     if isinstance(environment.runner, MasterRunner):
@@ -178,7 +178,7 @@ def _finish(environment: Environment) -> None:
         station.finish()
 
 
-@events.quit.add_listener
+@events.quit.add_listener  # type: ignore[untyped-decorator]
 def _quit(**_: Any) -> None:
     if folder := os.environ.get("LOAD_OUT"):
         RUN.write(Path(folder))

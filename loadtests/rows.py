@@ -38,7 +38,7 @@ def show(environment: Environment, record: Record) -> None:
     if record.outcome is Outcome.CANCELLED:
         return
     kind, size, failed = record.scenario, sum(record.pieces_chars), failure(record)
-    environment.events.request.fire(
+    environment.events.request.fire(  # type: ignore[no-untyped-call]
         request_type=kind, name="E2E", response_time=1000 * metrics.e2e(record), response_length=size,
         exception=failed, context={},
     )  # fmt: skip
@@ -46,4 +46,4 @@ def show(environment: Environment, record: Record) -> None:
         return
     for name, value in (("TTFT", metrics.ttft(record)), ("TPOT", metrics.tpot(record))):
         if value is not None:
-            environment.stats.get(name, kind).log(1000 * value, 0)
+            environment.stats.get(name, kind).log(round(1000 * value), 0)

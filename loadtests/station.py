@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import gevent
 import numpy as np
 from gevent.event import Event
 
+from loadtests.alarm import Alarm
 from loadtests.conductor import Conductor
 from loadtests.recorder import Recorder, Report
 from loadtests.records import Outcome, Record
-from loadtests.stream import Client, LoopProbe
+from loadtests.stream import Client, LoopProbe, Reply, Request
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
 from loadtests.users.base import CannotGoOn, Person, Scenario
@@ -26,10 +27,26 @@ EVERY: Final = 0.5
 """Seconds between reports."""
 AGAIN: Final = 1.0
 """Whoever failed waits at least so long (seconds): a server that refuses at once is not to be hammered."""
+EARLY_NS: Final = 20_000_000
+"""What is asked at a moment is made ready so long before it."""
 SALT: Final = 7
 """Keeps these draws apart from those of the conversation with the same number."""
 WARM: Final = 64
 """Connections opened beforehand at most."""
+
+
+class Punctual(Client):
+    """Holds a request back until its moment, so that it can be made ready before."""
+
+    def __init__(self, url: str, alarm: Alarm, **settings: Any) -> None:
+        super().__init__(url, **settings)
+        self._alarm = alarm
+
+    def ask(self, request: Request, intended_ns: int | None = None) -> Reply:
+        """Sends a request at the intended moment, at once where it is over or none is given."""
+        if intended_ns is not None:
+            self._alarm.wait(intended_ns)
+        return super().ask(request, intended_ns)
 
 
 class Station:
@@ -67,8 +84,16 @@ class Station:
         self._reporter: gevent.Greenlet | None = None
         self._probe = LoopProbe()
         self.recorder = Recorder(run, worker, send, self._probe.lags, self._oldest)
-        self._client = Client(
-            target.url, key=target.key, ca=target.ca, worker=worker, total_s=timeout, idle_s=timeout, keep=self.keep
+        self._alarm = Alarm()
+        self._client = Punctual(
+            target.url,
+            self._alarm,
+            key=target.key,
+            ca=target.ca,
+            worker=worker,
+            total_s=timeout,
+            idle_s=timeout,
+            keep=self.keep,
         )
 
     def open(self, connections: int) -> None:
@@ -99,6 +124,7 @@ class Station:
             self._probe.__exit__()
         self.recorder.finish()
         self._client.close()
+        self._alarm.close()
 
     def live(self, numbers: Iterator[int], *, first: float = 0.0) -> None:
         """A person's life: waits, then one session after another, until the load has ended."""
@@ -143,7 +169,8 @@ class Station:
                 _scenario(profile).once(self._client, person, intended_ns)
             self._failed.discard(person.number)
 
-        self._conductor = Conductor(ask)
+        early = EARLY_NS if getattr(SCENARIOS.get(self.profile.scenario), "early", False) else 0
+        self._conductor = Conductor(ask, early)
         try:
             self._conductor.walk(due, start_ns, self.ended)
             self._conductor.requests.join()

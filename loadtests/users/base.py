@@ -53,4 +53,8 @@ class Scenario(Protocol):
         """
 
     def once(self, client: Client, person: Person, intended_ns: int) -> None:
-        """One request of an open loop: a random turn of this person's conversation, meant to start at that moment."""
+        """One request of an open loop: a random turn of this person's conversation, meant to start at that moment.
+
+        A scenario whose first request goes through the given client, with this moment, says `early = True`: it is then
+        called a little before, and the client holds the request back. What is made ready costs no latency so.
+        """

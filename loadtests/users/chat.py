@@ -18,6 +18,7 @@ class Chat:
     """Streamed answers from the OpenAI API, several turns in a session."""
 
     name = "chat"
+    early = True
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
         """One conversation. It ends early when a question has no answer: there is nothing to go on from."""

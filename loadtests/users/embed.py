@@ -20,6 +20,7 @@ class Embed:
     """Batches to the OpenAI API. Records have neither TTFT nor output tokens; what counts is the whole answer."""
 
     name = "embed"
+    early = True
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
         """As many batches as the profile has turns, with its pauses between them."""
