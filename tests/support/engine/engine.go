@@ -344,12 +344,14 @@ func (x *exchange) generate(speak func(*ask, *Scenario, string) (voice, bool)) {
 		return
 	}
 	defer leave()
+	line.working.Add(1)
+	defer line.working.Add(-1)
 	x.start = time.Now()
 	if x.refused(&s, &a, v.refusal) || !x.awaited(&s) {
 		return
 	}
 	plan := s.write(&a, number)
-	t := &teller{exchange: x, s: &s, v: v, plan: plan, dues: s.dues(len(plan.parts), number)}
+	t := &teller{exchange: x, s: &s, v: v, plan: plan, dues: s.dues(len(plan.parts), number), line: line}
 	if streams {
 		t.stream(a.StreamOptions.IncludeUsage)
 	} else {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // line is where requests wait for a slot, first come, first served. With a fixed time for
@@ -15,6 +16,7 @@ type line struct {
 	free    int
 	queue   int
 	waiting []chan struct{}
+	working atomic.Int64 // answers that are being told
 }
 
 var errFull = errors.New("server busy, please try again. maximum pending requests exceeded")

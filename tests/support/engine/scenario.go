@@ -17,6 +17,8 @@ type Scenario struct {
 	// The pace: piece k of an answer is due at start + ttft + k*itl, whatever happened to the pieces before it.
 	TTFT float64 `json:"ttft_ms"`
 	ITL  float64 `json:"itl_ms"`
+	// Each other answer that is at work makes each gap so much longer, as on a card whose answers share a step.
+	Beside float64 `json:"beside_ms"`
 	// HeavyTail draws the gaps from a Pareto distribution (shape 1.5, mean itl_ms, at most 50 times that).
 	HeavyTail bool   `json:"heavy_tail"`
 	Seed      uint64 `json:"seed"`

@@ -14,6 +14,7 @@ type teller struct {
 	v    voice
 	plan *script
 	dues []time.Duration
+	line *line
 
 	text, reasoning, calls []byte // what was said, in JSON's escaped form
 	token                  int
@@ -53,10 +54,14 @@ func (t *teller) stream(usageAsked bool) {
 	}
 	parts := t.plan.parts
 	var out []byte
+	var beside time.Duration // what the answers at work meanwhile have cost
 	for from := 0; from < len(parts); from += t.s.ChunksPerWrite {
 		to := min(from+t.s.ChunksPerWrite, len(parts))
 		out = out[:0]
-		if (t.dues[to-1] > 0 && !sleepUntil(t.r.Context(), t.start.Add(t.dues[to-1]))) || !t.gate.pass(t.r.Context()) {
+		if from > 0 {
+			beside += milliseconds(t.s.Beside * float64(t.line.working.Load()-1) * float64(to-from))
+		}
+		if due := t.dues[to-1] + beside; (due > 0 && !sleepUntil(t.r.Context(), t.start.Add(due))) || !t.gate.pass(t.r.Context()) {
 			t.gone()
 			return
 		}
