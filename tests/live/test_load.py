@@ -48,12 +48,24 @@ class Run:
         (found,) = [one.partition(b"=")[2].decode() for one in environment if one.startswith(b"OPENAI_API_KEY=")]
         return found
 
+    def wait_for(self, words: str) -> None:
+        """Reads what it says up to these words."""
+        assert self.process.stdout is not None
+        read = ""
+        for line in self.process.stdout:
+            read += line
+            if words in line:
+                return
+        raise AssertionError(f"it ended without {words!r}:\n{read}")
+
     def ended(self) -> tuple[int, str]:
         """Exit status, and all that it said."""
-        text, _ = self.process.communicate(timeout=END)
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:
+            text = stdout.read()
         with self.platform.log.open("a") as log:
             log.write(text)
-        return self.process.returncode, text
+        return self.process.wait(END), text
 
 
 def begin(platform: Platform, out: Path, **words: str) -> Run:
@@ -129,7 +141,7 @@ def test_ctrl_c_leaves_a_marked_report_and_no_consumer(
 ) -> None:
     run = begin(platform, tmp_path / "out", FOR="10m")
     key = run.key()
-    until("the load is answered", lambda: answered(platform) > 0, START)
+    run.wait_for(" answered")
     run.process.send_signal(signal.SIGINT)
     code, said = run.ended()
     assert code == 130, said
@@ -142,7 +154,7 @@ def test_after_a_kill_the_next_up_takes_the_consumer_away(platform: Platform, tm
     run = begin(platform, tmp_path / "out", FOR="10m")
     key, child = run.key(), until("the load runs", run.child, START)
     run.process.kill()
-    run.process.wait()
+    run.ended()
     until("the load has ended with it", lambda: not child.exists(), 60)
     assert status(platform, key) == 200
     said = platform.up().text
@@ -162,13 +174,3 @@ def test_changes_that_wait_for_an_up_are_not_deployed(platform: Platform, tmp_pa
     assert ended.code == 1
     assert "gateway-consumers-seed would change" in ended.text
     assert {step["op"] for step in json.loads(platform.pulumi("preview", "--json"))["steps"]} == {"same"}
-
-
-def answered(platform: Platform) -> int:
-    """Requests of the load that were answered, by the gateway."""
-    from loadtests.machine import Server, counted
-    from ops.load import server
-
-    said = server(platform.stack, prometheus=False)
-    found = counted(Server(consumer=said["consumer"], metrics=tuple(said["metrics"])))
-    return found.output if found else 0
