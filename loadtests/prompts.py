@@ -14,23 +14,23 @@ from typing import Final
 
 import numpy as np
 
-# Words that are one token (with the space before them) in the vocabularies of the usual models.
+# Words so common that vocabularies have them, with the space before them, as one token. A `Ruler` finds what is true.
 WORDS: Final = tuple(
     """
     time year people way day man thing woman life child world school state family student group country problem hand
-    part place case week company system program question work government number night point home water room mother area
-    money story fact month lot right study book eye job word business issue side kind head house service friend father
-    power hour game line end member law car city community name president team minute idea body information back parent
-    face others level office door health person art war history party result change morning reason research girl guy
-    moment air teacher force education foot boy age policy music market sense nation plan college interest death
-    experience effect use class control field development role effort rate heart drug show leader light voice wife
-    police mind church report action price need difference picture table letter summer list film event course process
-    paper bank west energy model data tree wall machine hair sea glass window sun rock street summit fire ground road
-    bird fish horse river stone wood train ship bridge garden kitchen bread milk coffee fruit sugar salt corn green blue
-    red black white brown small large early late young old long short high low strong weak clear dark warm cold soft
-    hard quick slow deep wide open closed full empty simple common public private local national human social medical
-    legal final main major single special certain recent able good great new little own other important different next
-    few same best better sure free true whole real left hot
+    part place case week company system program question work government number night point home water room mother
+    area money story fact month lot right study book eye job word business issue side kind head house service friend
+    father power hour game line end member law car city community name president team minute idea body information
+    back parent face others level office door health person art war history party result change morning reason
+    research girl guy moment air teacher force education foot boy age policy music market sense nation plan college
+    interest death experience effect use class control field development role effort rate heart drug show leader
+    light voice wife police mind church report action price need difference picture table letter summer list film
+    event course process paper bank west energy model data tree wall machine hair sea glass window sun rock street
+    summit fire ground road bird fish horse river stone wood train ship bridge garden kitchen bread milk coffee
+    fruit sugar salt corn green blue red black white brown small large early late young old long short high low
+    strong weak clear dark warm cold soft hard quick slow deep wide open closed full empty simple common public
+    private local national human social medical legal final main major single special certain recent able good great
+    new little own other important different next few same best better sure free true whole real left hot
     """.split()  # noqa: SIM905  (a page of words is easier to read than a list)
 )
 TASK: Final = "Tell a story with these words, at least {} words long, and do not end it before that."
