@@ -77,7 +77,7 @@ class Tally:
                 self.misses[name] = self.misses.get(name, 0) + count
             self.tokens += metrics.tokens(one)
             self.trouble = one.error[:80] or self.trouble
-            if one.outcome is Outcome.OK:
+            if one.outcome is Outcome.OK and counted:
                 first = metrics.ttft(one)
                 self.intended.append(one.intended_ns)
                 self.sessions.append(one.session)
@@ -134,7 +134,8 @@ def settled(records: Sequence[Record]) -> tuple[int, int]:
     if not ordered:
         return results.span(ordered)
     low, high = ordered[0].intended_ns, ordered[-1].intended_ns + 1
-    done = [one for one in ordered if one.outcome is Outcome.OK]
+    every = [one for one in ordered if one.outcome is Outcome.OK]
+    done = [one for one in every if not metrics.textless(one)] or every
     times = [metrics.e2e(one) if (first := metrics.ttft(one)) is None else first for one in done]
     start = stats.steady(times).start
     if not start and not done:

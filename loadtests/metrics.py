@@ -142,6 +142,11 @@ class Objectives:
     e2e: float | None = None
 
 
+def textless(record: Record) -> bool:
+    """It asked for no text (embeddings, an upload): only an objective for the whole time is about it."""
+    return record.asked_tokens == 0
+
+
 def good(record: Record, objectives: Objectives) -> bool:
     """The answer came whole and kept every objective. One piece has no time per token: that objective is kept."""
     if record.outcome is not Outcome.OK:
@@ -161,7 +166,7 @@ class Goodput:
 
     good: int
     attempts: int
-    """Failures and timeouts too; not what a limit refused, nor what we cancelled ourselves."""
+    """Failures and timeouts too; not what a limit refused, what we cancelled, or what no objective is about."""
     limited: int
     requests: float
     """Good answers a second."""
@@ -177,6 +182,7 @@ def goodput(records: Iterable[Record], objectives: Objectives, start_ns: int, en
     if end_ns <= start_ns:
         raise ValueError("the window ends before it starts")
     inside = [r for r in records if start_ns <= r.intended_ns < end_ns]
+    inside = [r for r in inside if objectives.e2e is not None or r.outcome is not Outcome.OK or not textless(r)]
     attempts = [r for r in inside if r.outcome not in {Outcome.LIMIT, Outcome.CANCELLED}]
     kept = sum(good(r, objectives) for r in attempts)
     limited = sum(r.outcome is Outcome.LIMIT for r in inside)

@@ -66,7 +66,7 @@ def parse(text: str) -> Objectives:
 
 
 def missed(record: Record, objectives: Objectives) -> dict[str, bool | None]:
-    """For each objective: was it missed? None: the request was stopped by us before that could be told."""
+    """For each objective: was it missed? None: it is not about this request, or we stopped it before that was known."""
     verdicts: dict[str, bool | None] = {}
     measured = {
         "ttft": metrics.ttft(record), "ttfo": metrics.ttfo(record), "tpot": metrics.tpot(record),
@@ -74,7 +74,9 @@ def missed(record: Record, objectives: Objectives) -> dict[str, bool | None]:
     }  # fmt: skip
     for name, limit in limits(objectives).items():
         value = measured[name]
-        if record.outcome is Outcome.CANCELLED:
+        if value is None and metrics.textless(record) and record.outcome in {Outcome.OK, Outcome.CANCELLED}:
+            verdicts[name] = None
+        elif record.outcome is Outcome.CANCELLED:
             waited = metrics.e2e(record) if value is None or name == "e2e" else value
             known = value is not None and name not in {"e2e", "tpot"}
             over = waited > limit and not (name == "tpot" and value is None)

@@ -28,7 +28,7 @@ from loadtests.workload import Conversation, Turn
 SECOND: Final = 1_000_000_000
 ANSWER: Final = "response.output_text.delta"
 THOUGHT: Final = "response.reasoning_text.delta"
-LIMITED: Final = ("429", "rate_limit", "rate limit")
+LIMITED: Final = ("429", "too many requests", "has as many requests as", "requests a minute", "rate_limit")
 NAME: Final = "notes.txt"
 
 
@@ -191,7 +191,7 @@ class Heard:
     def refused(self, error: Refused | SocketError) -> None:
         """The chat, or the gateway before it, did not take it."""
         self.status = error.status if self.status is None else self.status
-        self.failed(Outcome.LIMIT if error.status == 429 else Outcome.ERROR, str(error))
+        self.failed(Outcome.LIMIT if error.status == 429 or limited(str(error)) else Outcome.ERROR, str(error))
 
     def take(self, event: Event) -> bool:
         """Takes an event; True: the answer is over."""
@@ -203,8 +203,7 @@ class Heard:
             return False
         if error := data.get("error"):
             why = reason(error)
-            limited = any(word in why.lower() for word in LIMITED)
-            self.failed(Outcome.LIMIT if limited else Outcome.ERROR, why)
+            self.failed(Outcome.LIMIT if limited(why) else Outcome.ERROR, why)
             return True
         if data.get("type") in {ANSWER, THOUGHT}:
             self._piece(str(data.get("delta") or ""), event.at_ns, visible=data["type"] == ANSWER)
@@ -237,6 +236,11 @@ class Heard:
         self.pieces_chars.append(len(text))
         if visible:
             self.visible_ns = self.visible_ns or at_ns
+
+
+def limited(why: str) -> bool:
+    """Whether the gateway refused what the chat asked of it: the chat passes on the words, not the status."""
+    return any(word in why.lower() for word in LIMITED)
 
 
 def _count(*values: object) -> int | None:

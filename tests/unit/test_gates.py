@@ -170,7 +170,17 @@ def test_objectives_are_judged_each_by_its_own_time() -> None:
     assert slo.missed(record(ttft=2001), PEOPLE) == {"ttft": True, "tpot": False}
     assert slo.missed(record(ttft=2000, itl=101), PEOPLE) == {"ttft": False, "tpot": True}
     assert slo.missed(record(ttft=300, tokens=1), PEOPLE) == {"ttft": False, "tpot": False}
-    assert slo.missed(record(tokens=0), PEOPLE) == {"ttft": True, "tpot": False}
+    assert slo.missed(record(tokens=0, asked_tokens=20), PEOPLE) == {"ttft": True, "tpot": False}
+
+
+def test_what_asked_for_no_text_is_judged_by_its_whole_time_alone() -> None:
+    """Embeddings and uploads in a run of chats: no token of theirs is late."""
+    vectors = record(tokens=0, ttft=3000, asked_tokens=0)
+    assert slo.misses([vectors, record()], PEOPLE) == (1, {"ttft": 0, "tpot": 0})
+    assert slo.misses([vectors, record()], Objectives(e2e=1.0)) == (2, {"e2e": 1})
+    assert slo.misses([record(tokens=0, asked_tokens=0, outcome=Outcome.ERROR)], PEOPLE) == (1, {"ttft": 1, "tpot": 1})
+    stopped = record(tokens=0, ttft=3000, asked_tokens=0, outcome=Outcome.CANCELLED)
+    assert slo.misses([stopped], PEOPLE) == (0, {"ttft": 0, "tpot": 0})
 
 
 def test_what_we_stopped_is_censored_not_dropped() -> None:
