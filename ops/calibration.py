@@ -72,7 +72,7 @@ def of_run(request: Request, platform: Platform, loads: dict[str, Work]) -> list
         why = f"{wrong.filename}: {wrong.strerror}" if isinstance(wrong, OSError) else str(wrong)
         raise OpsError(
             f"{said}: {why}\nfix: give the folder that `make load` wrote, of a run with few and with many people: "
-            'make load PROFILE=chat USERS="1,4"'
+            "make load PROFILE=examples/calibrate.yaml USERS=1,2,4 FOR=1m"
         ) from None
     if not found:
         raise OpsError(f"{said}: no answer in it came whole and had its tokens counted")

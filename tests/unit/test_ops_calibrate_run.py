@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtests import gates, results
+from loadtests import gates, results, workload
 from loadtests.records import Record
 from loadtests.report import files
 from loadtests.results import Environment
@@ -21,6 +21,7 @@ from stack.capacity import calibrate, facts, observed, speed
 from stack.capacity.observed import ObservedError
 from tests.support.records import failed
 from tests.support.records import record as request_record
+from tests.support.samples import ROOT
 from tests.unit.test_config_errors import GOOD
 
 CARD = {"device": "nvidia-rtx-4090"}
@@ -155,3 +156,9 @@ def test_what_is_no_report_is_told(write: Write, tmp_path: Path) -> None:
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(OpsError, match=r"result.json: No such file(.|\n)*fix: "):
         calibration.calibrate(request)
+
+
+def test_people_of_the_example_never_think() -> None:
+    profile = workload.chosen(str(ROOT / "examples" / "calibrate.yaml"))
+    talk = workload.Conversation(profile, seed=1, number=0)
+    assert (talk.turns, talk.turn(0).think_s, talk.turn(0).asked_tokens) == (1, 0, 200)
