@@ -24,6 +24,7 @@ from loadtests import lengths, workload
 from loadtests.arrivals import MOST_CV
 from loadtests.lengths import Length
 from loadtests.workload import PROFILES
+from stack.config.access import LOAD_CONSUMER
 
 MOST: Final = 2_000_000
 """Requests of one log."""
@@ -59,7 +60,7 @@ class Log:
     lost: int = 0
     """How many these are."""
     others: int = 0
-    """Lines that are no request to a model: pages, refusals, what the gateway says of itself."""
+    """Lines that are no people's request to a model: pages, refusals, load tests, what the gateway says of itself."""
 
     def at(self, speed: float) -> tuple[Arrival, ...]:
         """Its requests, so many times as fast. Raises ValueError for a speed that is none."""
@@ -171,14 +172,14 @@ def _line(text: str) -> Arrival | None:
 
 
 def _logged(content: Mapping[str, Any]) -> Arrival | None:
-    """A line of the gateway's log; None for one that asks no model, or that the gateway refused.
+    """A line of the gateway's log; None for one that asks no model, that was refused, or that a load test sent.
 
     Its moment is when the answer had ended: the request came `duration_ms` earlier.
     """
     operation, status = content.get("operation"), content.get("status")
     if operation not in OPERATIONS or not isinstance(status, int):
         return None
-    if 400 <= status < 499:
+    if 400 <= status < 499 or content.get("consumer") == LOAD_CONSUMER:
         return None
     lasted = _number(content, "duration_ms") or 0.0
     ended = _number(content, "ts")

@@ -29,7 +29,10 @@ ARROWS: Final = {
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),
-    "loadtests": ("loadtests.", "stack.capacity", "stack.config.model", "stack.config.units", "stack.versions"),
+    "loadtests": (
+        "loadtests.", "stack.capacity.", "stack.config.access", "stack.config.model", "stack.config.units",
+        "stack.versions",
+    ),
 }  # fmt: skip
 
 # Room -> rooms whose modules it may import, beside what all share.

@@ -60,12 +60,12 @@ def test_kinds_and_lengths_are_taken_and_what_is_not_known_stays_open() -> None:
     }  # fmt: skip
 
 
-def test_pages_refusals_and_the_gateways_own_words_are_no_requests() -> None:
+def test_pages_refusals_load_tests_and_the_gateways_own_words_are_no_requests() -> None:
     log = gathered(
         line(), line(status=499), line(status=500), line(status=401), line(status=429), line(operation="show"),
-        line(operation=None), json.dumps({"level": "info", "ts": 1, "msg": "serving"}),
+        line(operation=None), line(consumer="load"), json.dumps({"level": "info", "ts": 1, "msg": "serving"}),
     )  # fmt: skip
-    assert (len(log.arrivals), log.others, log.lost, log.said) == (3, 5, 0, "")
+    assert (len(log.arrivals), log.others, log.lost, log.said) == (3, 6, 0, "")
 
 
 def test_what_docker_puts_before_a_line_does_no_harm() -> None:
