@@ -42,11 +42,18 @@ MANY: Final = 1024
 """More workers than there will be: each numbers its people in steps of it."""
 logger = logging.getLogger(__name__)
 
+
+def _seed(said: str) -> int:
+    if not said.isdecimal():
+        raise ValueError(f"LOAD_SEED={said}: a whole number, 0 or more")
+    return int(said)
+
+
 try:
     TARGET: Final = target.from_environment(os.environ)
     PROFILE: Final = workload.chosen(os.environ.get("LOAD_PROFILE") or "chat")
     OBJECTIVES: Final = slo.parse(os.environ.get("LOAD_SLO") or "people")
-    SEED: Final = int(os.environ.get("LOAD_SEED") or 1)
+    SEED: Final = _seed(os.environ.get("LOAD_SEED") or "1")
     SHAPE: Final = shapes.chosen(os.environ)
 except ValueError as error:
     sys.exit(str(error))

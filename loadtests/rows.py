@@ -17,20 +17,16 @@ if TYPE_CHECKING:  # it patches whoever imports it
 LIMIT: Final = "limit hit"
 
 
-class Failed(Exception):
-    """Why a request failed, for locust's list of failures: few different ones, as it keeps each."""
-
-
-def failure(record: Record) -> Failed | None:
-    """Why it failed, None when it did not, or when we stopped it ourselves."""
+def failure(record: Record) -> str | None:
+    """Why it failed, None when it did not, or when we stopped it ourselves. Few different ones: locust keeps each."""
     match record.outcome:
         case Outcome.OK | Outcome.CANCELLED:
             return None
         case Outcome.LIMIT:
-            return Failed(LIMIT)
+            return LIMIT
         case _:
             status = "" if record.status is None or record.status < 300 else f" {record.status}"
-            return Failed(f"{record.outcome.value}{status}: {record.error[:120]}".rstrip(": "))
+            return f"{record.outcome.value}{status}: {record.error[:120]}".rstrip(": ")
 
 
 def show(environment: Environment, record: Record) -> None:

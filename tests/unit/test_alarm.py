@@ -62,4 +62,4 @@ def test_without_a_timer_of_the_kernel_the_loop_has_to_do(monkeypatch: pytest.Mo
     monkeypatch.setattr("loadtests.alarm.ctypes.CDLL", lambda *_, **__: object())
     with Alarm() as alarm:
         ((_, late),) = woken(alarm, [time.monotonic_ns() + SECOND // 20])
-    assert late >= 0
+    assert late > -SECOND / 1000, "the loop rounds"

@@ -1,0 +1,194 @@
+"""Plain `locust -f loadtests/locustfile.py`: through the real gateway, with key and TLS, alone and with workers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import requests
+
+from loadtests import results
+from stack.config.explain import parse_platform
+from tests.support.engine import Engine, engine, eventually_seen
+from tests.support.gateway import Running, running
+from tests.support.samples import ROOT, SAMPLES
+
+PLATFORM: Final = parse_platform(
+    {
+        "gateway": {"hostnames": ["localhost"]},
+        "models": [{"name": "qwen3:0.6b", "aliases": ["default"]}, {"name": "all-minilm", "role": "embedding"}],
+        "consumers": [{"name": "load", "requestsPerMinute": 100_000, "concurrentStreams": 1000}, {"name": "chat"}],
+    },
+    source="load",
+)
+KEY: Final = "sk-load-" + "k" * 32
+KEYS: Final = {"load": KEY, "chat": "sk-chat-" + "k" * 32}
+PROFILE: Final = "{input: 8, output: 6, turns: 2, think: 0.05}"
+LIMIT: Final = 60.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[Engine]:
+    with engine(["default", *(model.name for model in PLATFORM.models)], ttft_ms=20, itl_ms=2, tokens=6) as one:
+        yield one
+
+
+@pytest.fixture
+def one(fake: Engine) -> Engine:
+    fake.reset()
+    fake.forget()
+    return fake
+
+
+@pytest.fixture(scope="module")
+def gateway(fake: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("gateway")
+    with running(PLATFORM, SAMPLES["dev"].parts, KEYS, folder, engine=fake.address, chat=None) as one:
+        yield one
+
+
+def environment(url: str, folder: Path, **more: str) -> dict[str, str]:
+    """What `make env` prints, and a profile of short conversations."""
+    (folder / "short.yaml").write_text(PROFILE)
+    return {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": KEY,
+        "LOAD_PROFILE": str(folder / "short.yaml"), **more,
+    }  # fmt: skip
+
+
+def locust(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+def rows(file: Path) -> dict[tuple[str, str], int]:
+    """Locust's rows: their type and name, and how many requests they counted."""
+    return {(row["method"], row["name"]): row["num_requests"] for row in json.loads(file.read_text())}
+
+
+def recorded(folder: Path) -> list[dict[str, str]]:
+    with (folder / "requests.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_it_measures_through_the_gateway(one: Engine, gateway: Running, tmp_path: Path, processes: int) -> None:
+    env = environment(gateway.url, tmp_path, SSL_CERT_FILE=gateway.ca, LOAD_OUT=str(tmp_path / "out"))
+    port = str(free_port())
+    together = ("--processes", "2", "--master-bind-port", port, "--master-port", port) if processes > 1 else ()
+    done = locust(env, "-u", "4", "-r", "4", "-t", "3s", "--json-file", str(tmp_path / "rows"), *together)
+    assert done.returncode == 0, done.stderr
+    found, seen = recorded(tmp_path / "out"), one.seen()
+    ended = Counter(row["outcome"] for row in found)
+    assert set(ended) <= {"ok", "cancelled"}, "what still runs at the end is stopped"
+    assert ended["ok"] > 20
+    assert abs(len(found) - len(seen)) <= 4, "each person may have been stopped just before its request was out"
+    assert {row["worker"] for row in found} == {str(number) for number in range(processes)}
+    assert len({(row["session"], row["turn"]) for row in found}) == len(found), "everybody asks something else"
+    assert rows(tmp_path / "rows.json") == {("chat", name): ended["ok"] for name in ("E2E", "TTFT", "TPOT")}
+    result = results.read(tmp_path / "out" / "result.json")
+    assert result.whole.requests == len(found)
+    assert {gate.name: gate.word for gate in result.gates}["reports lost"] == "PASS"
+    assert {gate.name: gate.word for gate in result.gates}["answer length"] == "PASS"
+    written = [file.read_text() for file in (tmp_path / "out").iterdir()]
+    assert len(written) == 4
+    assert not any(KEY in text for text in (*written, done.stdout, done.stderr))
+
+
+def test_a_limit_is_named_and_no_latency(one: Engine, tmp_path: Path) -> None:
+    one.play(fault="status", status=429)
+    env = environment(f"http://{one.address}", tmp_path, LOAD_OUT=str(tmp_path / "out"))
+    done = locust(env, "-u", "2", "-r", "2", "-t", "2s", "--only-summary")
+    shown = done.stdout + done.stderr
+    assert done.returncode == 1, "locust's own sign of failures"
+    assert "chat E2E: limit hit" in shown
+    assert "TTFT" not in shown
+    result = results.read(tmp_path / "out" / "result.json")
+    assert result.verdict != "pass"
+    assert set(result.whole.outcomes) <= {"limit", "cancelled"}
+
+
+def test_a_shape_goes_its_steps_and_ends(one: Engine, tmp_path: Path) -> None:
+    one.play(ttft_ms=400)
+    env = environment(f"http://{one.address}", tmp_path, LOAD_STEPS="1,3", LOAD_FOR="2s")
+    began = time.monotonic()
+    done = locust(env)
+    assert done.returncode == 0, done.stderr
+    assert one.state["most_in_flight"] == 3
+    first = [seen.at for seen in one.seen()]
+    early = [at for at in first if at < first[0] + 1_000_000_000]
+    assert 1 <= len(early) <= 3, "one person alone cannot ask more often"
+    assert time.monotonic() - began < LIMIT / 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY is not set"),
+        ({"LOAD_PROFILE": "chatt"}, "did you mean chat"),
+        ({"LOAD_SEED": "one"}, "LOAD_SEED=one"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(tmp_path: Path, more: dict[str, str], words: str) -> None:
+    done = locust(environment("http://127.0.0.1:9", tmp_path) | more, "-u", "1", "-t", "1s")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def page(env: Mapping[str, str]) -> Iterator[str]:
+    """Locust with its web page; the address of that."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--web-host", "127.0.0.1",
+        "--web-port", str(port),
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield f"http://127.0.0.1:{port}"
+            process.send_signal(signal.SIGTERM)
+            process.wait(LIMIT)
+        finally:
+            process.kill()
+
+
+def asked(url: str, method: str = "GET", **data: Any) -> requests.Response:
+    """Asks the page once it answers."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return requests.request(method, url, data=data, timeout=20)
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_the_page_shows_the_same_rows(one: Engine, tmp_path: Path) -> None:
+    env = environment(f"http://{one.address}", tmp_path, LOAD_OUT=str(tmp_path / "out"))
+    with page(env) as url:
+        assert asked(f"{url}/swarm", "POST", user_count=2, spawn_rate=2).json()["success"]
+        eventually_seen(one, 10, 30)
+        assert asked(f"{url}/stop", "POST").json()["success"]
+        shown = asked(f"{url}/stats/requests").json()["stats"]
+    names = {(row["method"], row["name"]) for row in shown}
+    assert {("chat", "E2E"), ("chat", "TTFT"), ("chat", "TPOT")} <= names
+    assert results.read(tmp_path / "out" / "result.json").whole.requests >= 9
