@@ -49,16 +49,19 @@ def load(request: Request) -> int:
                 "fix: run this on a machine that reaches it, with URL=https://… and a key of its own (KEY)"
             )
         settings.write_certificates(pulumi)
+        signs_in = people(pulumi, platform, words)
         env = {
             **plain(os.environ),
             **words,
+            **signs_in,
             "DOCKER_HOST": pulumi.tools.docker.host,
             "OPENAI_BASE_URL": url,
             "SSL_CERT_FILE": str(settings.certificate_file(pulumi)),
             f"{PREFIX}FACTS": str(facts.write(Path(folder), facts.facts(pulumi, platform, deployment))),
-            f"{PREFIX}SERVER": json.dumps(server(pulumi.stack, prometheus=platform.observability.enabled)),
+            f"{PREFIX}SERVER": json.dumps(
+                server(pulumi.stack, prometheus=platform.observability.enabled, counts=not signs_in)
+            ),
             **models(platform, words),
-            **people(pulumi, platform, words),
         }
         what = tax.planned(
             direct, pulumi.tools.docker, pulumi.stack, platform, found["models"], url=url, ca=env["SSL_CERT_FILE"],
@@ -95,13 +98,17 @@ def plain(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith(NOT_PASSED) and name != "KEY"}
 
 
-def server(stack: str, *, prometheus: bool) -> dict[str, Any]:
-    """How a run asks the server's side: commands that print the gateway's figures and what Prometheus has kept."""
+def server(stack: str, *, prometheus: bool, counts: bool = True) -> dict[str, Any]:
+    """How a run asks the server's side: commands that print the gateway's figures and what Prometheus has kept.
+
+    `counts`: whether the gateway counts all of the run's tokens for its consumer. People at the chat's page come with
+    the chat's own key, as everybody there does.
+    """
     container = f"{PROJECT}-{stack}"
     keeps = ["docker", "exec", f"{container}-prometheus", "promtool", "query", "range", "-o", "json"]
     return {
         "consumer": LOAD_CONSUMER,
-        "metrics": ["docker", "exec", f"{container}-gateway", *consumer.METRICS],
+        "metrics": ["docker", "exec", f"{container}-gateway", *consumer.METRICS] if counts else [],
         "prometheus": [*keeps, PROMETHEUS] if prometheus else [],
     }
 

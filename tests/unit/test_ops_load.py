@@ -323,7 +323,7 @@ class TestWords:
 
     @pytest.mark.parametrize(
         ("words", "signs_in"),
-        [({}, False), ({"PROFILE": "code"}, False), ({"PROFILE": "ui"}, True), ({"PROFILE": "ui-upload"}, True),
+        [({}, False), ({"PROFILE": "code"}, False), ({"PROFILE": "ui"}, True),
          ({"PROFILE": "mixed"}, False), ({"PROFILE": "mixed", "MIX": "chat=50,ui=50"}, True)],
     )  # fmt: skip
     def test_only_people_of_the_chat_sign_in(self, stack: FakeStack, words: dict[str, str], signs_in: bool) -> None:
@@ -331,6 +331,11 @@ class TestWords:
         pulumi = cast("Pulumi", SimpleNamespace(call=lambda *_: "secret\n"))
         found = loads.people(pulumi, platform, loads.given(words))
         assert found == ({"LOAD_CHAT_EMAIL": "admin@localhost", "LOAD_CHAT_PASSWORD": "secret"} if signs_in else {})
+
+    def test_what_comes_with_the_chats_key_is_not_counted_as_the_tests(self) -> None:
+        assert loads.server("dev", prometheus=True)["metrics"][:3] == ["docker", "exec", "private-llm-dev-gateway"]
+        assert loads.server("dev", prometheus=True, counts=False)["metrics"] == []
+        assert loads.server("dev", prometheus=False)["prometheus"] == []
 
     def test_without_a_chat_nobody_signs_in(self, stack: FakeStack) -> None:
         stack.write(PLATFORM | {"chat": {"enabled": False}})
