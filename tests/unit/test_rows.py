@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.records import Outcome, Record
 from loadtests.rows import failure, show
-from tests.support.records import failed, record
+from tests.support.records import record
 
 
 class FakeLocust:
@@ -56,7 +56,7 @@ def test_what_has_no_tokens_has_no_row_for_them() -> None:
     ],
 )
 def test_a_failure_is_named_and_has_no_times(changes: dict[str, Any], words: str) -> None:
-    one = failed(**changes)
+    one = record(tokens=0, **changes)
     assert failure(one) == words
     fake = shown(one)
     assert [said["exception"] for said in fake.fired] == [words]
@@ -64,4 +64,4 @@ def test_a_failure_is_named_and_has_no_times(changes: dict[str, Any], words: str
 
 
 def test_what_we_stopped_ourselves_is_not_shown() -> None:
-    assert shown(failed(outcome=Outcome.CANCELLED)).fired == []
+    assert shown(record(outcome=Outcome.CANCELLED)).fired == []
