@@ -77,7 +77,8 @@ def serving(box: Box, usage: Usage) -> Serving:
             f"{box.name} has {gib(lies.budget)}"
         )
     larger, as_many = placed(replace(box, settings=replace(box.settings, slots=lies.run.slots + 1)))
-    room = larger.verdict is not Verdict.NO and as_many == engines and larger.run.slots > lies.run.slots
+    # Ollama gives some models one slot, whatever the memory.
+    room = None if larger.run.slots == lies.run.slots else larger.verdict is not Verdict.NO and as_many == engines
     try:
         card = speed.card(box.device, box.cards if engines == box.hosts else 1)
         load = speed.work(box.known.shape, lies.run.cache)

@@ -38,6 +38,8 @@ class Met:
     """Requests a second that end."""
     response: float
     """From a question to the end of its answer, on average."""
+    crowd: int
+    """Requests at work, one's own included, that this share of requests does not find exceeded (a count)."""
     working: float
     """Slots at work, on average (a count)."""
     busy: float
@@ -163,6 +165,7 @@ def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "val
         tokens=queue.throughput * usage.output_tokens,
         requests=queue.throughput,
         response=queue.response,
+        crowd=crowd,
         working=queue.working,
         busy=_busy(count, usage.think_s, queue, speeds),
     )
@@ -222,7 +225,7 @@ def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Bin
     met = meet(served + 1, usage, slo, serving, case)
     start = f"With {met.people} active people" if served else "Even one person alone"
     share = f"{1 - slo.part:.0%}".replace("%", " %")
-    late = f"{start}: {share} of first tokens come after more than {met.ttft:.1f} s, {slo.ttft:g} s are promised"
+    late = f"{start}: {share} of first tokens come after {met.ttft:.3g} s and more, {slo.ttft:g} s are promised"
     slow = f"{start}: tokens come {_ms(met.tpot)} apart, {_ms(slo.tpot)} are promised"
     free = replace(serving, ceilings={})
     narrowest = min(serving.ceilings, key=lambda name: serving.ceilings[name], default=None)
@@ -231,31 +234,27 @@ def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Bin
         text = slow if met.tpot > slo.tpot else late
         return _named(narrowest), f"{text}, because the {narrowest} passes on {limit:.0f} tokens/s at most."
     speeds = Speeds(serving, usage, case)
-    working = -(-_crowd_of(met, serving) // serving.engines)
+    working = -(-met.crowd // serving.engines)
     if met.tpot > slo.tpot:
         alone = speeds.alone(working)
         if alone <= slo.tpot:
             return Binds.PREFILL, f"{slow}, because the prompts of others interrupt the answers."
         return Binds.DECODE, f"{slow}; the engine takes {_ms(alone)} for a step of {working} answers."
     if met.wait <= met.ttft / 2:
-        return Binds.PREFILL, f"{late}, {met.behind:.1f} s of it for prompts, which are computed one after the other."
+        return Binds.PREFILL, f"{late}, {met.behind:.2g} s of it for prompts, which are computed one after the other."
     if working * speeds.prompt > speeds.writing(working):
         return (
             Binds.PREFILL,
-            f"{late}, {met.wait:.1f} s of it for a slot; slots are taken up by prompts, not by answers.",
+            f"{late}, {met.wait:.2g} s of it for a slot; slots are taken up by prompts, not by answers.",
         )
     if _more_slots_help(usage, slo, serving, served):
         if serving.room is False:
-            return Binds.MEMORY, f"{late}, {met.wait:.1f} s of it for a slot, and memory has no room for another slot."
-        return Binds.SLOTS, f"{late}, {met.wait:.1f} s of it for a slot; the engine could do more at once than it may."
+            return Binds.MEMORY, f"{late}, {met.wait:.2g} s of it for a slot, and memory has no room for another slot."
+        return Binds.SLOTS, f"{late}, {met.wait:.2g} s of it for a slot; the engine could do more at once than it may."
     return (
         Binds.DECODE,
-        f"{late}, {met.wait:.1f} s of it for a slot, and more slots would only make every answer slower.",
+        f"{late}, {met.wait:.2g} s of it for a slot, and more slots would only make every answer slower.",
     )
-
-
-def _crowd_of(met: Met, serving: Serving) -> int:
-    return min(met.people, serving.slots)
 
 
 def _more_slots_help(usage: Usage, slo: Slo, serving: Serving, served: int) -> bool:
@@ -288,4 +287,4 @@ def _named(name: str) -> Binds:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms"
+    return f"{seconds * 1000:.3g} ms"

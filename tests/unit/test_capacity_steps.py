@@ -65,7 +65,9 @@ def test_what_does_not_fit_is_said_with_both_sizes() -> None:
 
 
 def test_engines_with_one_slot_have_one() -> None:
-    assert serving(box("qwen3.6:35b", slots=4), USAGE).slots == 1
+    said = serving(box("qwen3.6:35b", slots=4), USAGE)
+    assert (said.slots, said.room) == (1, None)
+    assert answer(box("qwen3.6:35b", slots=4), USAGE, SLO).binds is not Binds.MEMORY
 
 
 def test_a_measured_machine_is_planned_with_what_was_measured() -> None:
