@@ -237,7 +237,7 @@ def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Bin
     working = -(-met.crowd // serving.engines)
     if met.tpot > slo.tpot:
         alone = speeds.alone(working)
-        if alone <= slo.tpot:
+        if alone < met.tpot / 2:
             return Binds.PREFILL, f"{slow}, because the prompts of others interrupt the answers."
         return Binds.DECODE, f"{slow}; the engine takes {_ms(alone)} for a step of {working} answers."
     if met.wait <= met.ttft / 2:

@@ -209,6 +209,13 @@ def test_not_even_one_is_said_as_such() -> None:
     assert "first tokens come after 10.2 s and more, 2 s are promised" in late.why
 
 
+def test_answers_that_prompts_interrupt_are_bound_by_prompts() -> None:
+    usage = Usage(input_tokens=3000, output_tokens=30)
+    said = people(usage, Slo(ttft=30, tpot=0.2), serving(8, prefill=3000))
+    assert said.binds is Binds.PREFILL
+    assert said.why.endswith("because the prompts of others interrupt the answers.")
+
+
 def test_every_number_says_where_it_is_from() -> None:
     rows = told(Usage(think_s=20))
     assert [row[0] for row in rows] == [one.label for one in ASSUMPTIONS.values()]
