@@ -56,7 +56,7 @@ plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file or http
 	$(OPS) plan
 calibrate: ## what this machine was measured to do, for the plan: RUN=<folder of a load run> | RATES="model=answers:tokens/s,… …" [DEPTH=512]
 	$(OPS) calibrate
-load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…]; URL=… KEY=… [CA=…]
+load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…] [TAX=1 [DIRECT=…]]; URL=… KEY=… [CA=…]
 	$(DEV)
 	@.venv/bin/python -m ops load
 baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load GATE=1` holds a run against it
