@@ -11,7 +11,7 @@ import numpy as np
 
 from loadtests.stream import Client
 from loadtests.users.base import CannotGoOn, Person, Scenario
-from loadtests.workload import PROFILES
+from loadtests.workload import PROFILES, Profile
 
 WORD: Final = "LOAD_MIX"
 USUAL: Final = "chat=70,code=15,rag=10,embed=5"
@@ -29,6 +29,7 @@ class Mixed:
     """
 
     name = "mixed"
+    early = True  # as all that it hands on to are
 
     def __init__(
         self, scenarios: Callable[[], Mapping[str, Scenario]], environment: Mapping[str, str] = os.environ
@@ -56,6 +57,13 @@ class Mixed:
         profile = PROFILES[list(shares)[int(np.searchsorted(ends, drawn, side="right"))]]
         own = replace(profile, ruler=person.profile.ruler, nonce=person.profile.nonce)
         return self._scenarios()[profile.scenario], replace(person, profile=own)
+
+
+def kinds(profile: Profile, environment: Mapping[str, str]) -> set[str]:
+    """The scenarios that a profile comes to. Raises ValueError for shares that are none."""
+    if profile.scenario != Mixed.name:
+        return {profile.scenario}
+    return {PROFILES[name].scenario for name in parse(environment.get(WORD) or USUAL)}
 
 
 def parse(text: str) -> dict[str, float]:
