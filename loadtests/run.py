@@ -23,7 +23,7 @@ from typing import Final
 
 import gevent
 
-from loadtests import arrivals, baseline, gates, machine, ready, replay, results, target, tax, words, workload
+from loadtests import arrivals, baseline, gates, machine, ready, replay, results, target, tax, users, words, workload
 from loadtests.course import Course, Outcome
 from loadtests.gates import Server
 from loadtests.loads import Closed, FleetError, Load, Open, Replay
@@ -34,6 +34,7 @@ from loadtests.report import words as sentences
 from loadtests.results import CannotWrite, Environment, Result
 from loadtests.target import Target
 from loadtests.tax import Tax
+from loadtests.users.base import CannotGoOn
 from loadtests.words import Shape, Unit, Words
 from loadtests.workload import Profile
 
@@ -42,7 +43,7 @@ CODES: Final = {"pass": 0, "fail": 1, "none": 1}
 SIGNS: Final = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 USAGE: Final = 2
 STOPPED: Final = 130
-EMBEDDINGS: Final = "embed"
+EMBEDDINGS: Final = ("embed", "native-embed")
 
 
 class Stop:
@@ -82,7 +83,7 @@ class Asked:
     @property
     def embedding(self) -> bool:
         """There are no answers in tokens."""
-        return self.profile.scenario == EMBEDDINGS
+        return self.profile.scenario in EMBEDDINGS
 
     @property
     def model(self) -> str:
@@ -108,9 +109,10 @@ def main(environment: Mapping[str, str]) -> int:
         wanted = asked(environment)
         _say(f"{wanted.target.url}: asking for its models, and for short answers")
         found = ready.check(wanted.target, embedding=wanted.embedding, timeout=wanted.words.timeout)
+        os.environ.update(users.signed_in(wanted.profile, wanted.target, environment))  # for all workers
         folder = _folder(wanted.words)
         return _measured(wanted, found, folder)
-    except (ValueError, NotReady, FleetError, CannotWrite) as error:
+    except (ValueError, NotReady, FleetError, CannotWrite, CannotGoOn) as error:
         _say(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ WORDS: Final = (
     "PROFILE", "USERS", "RATE", "SEARCH", "RAMP", "FOR", "BUDGET", "SLO", "ARRIVALS", "REPLAY", "SPEED", "SEED",
     "MODEL", "PROCESSES", "OUT", "TIMEOUT", "GATE", "TAX",
 )  # fmt: skip
-OTHERS: Final = ("EMBEDDING_MODEL", "FACTS", "SERVER", "STEPS", "TAX_FILE", "CHAT_EMAIL", "CHAT_PASSWORD")
+OTHERS: Final = ("EMBEDDING_MODEL", "FACTS", "SERVER", "STEPS", "TAX_FILE", "CHAT_EMAIL", "CHAT_PASSWORD", "MIX")
 """Names with the same prefix that belong to others."""
 MOST_USERS: Final = 100_000
 MOST_RATE: Final = 100_000.0
@@ -108,7 +108,7 @@ def parse(environment: Mapping[str, str]) -> Words:
     _spelling(environment)
     shape, unit = _shape(given)
     profile = given.get("PROFILE", "chat")
-    usual = "embeddings" if profile == "embed" else "people"
+    usual = "embeddings" if profile in {"embed", "native-embed"} else "people"
     said = given.get("SLO", usual)
     loads = _loads(given, unit) if unit.name in given else ()
     if shape is Shape.HOLD and len(loads) > 1:

@@ -5,16 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from loadtests.target import Target
+from loadtests.users import page
 from loadtests.users.base import Scenario
 from loadtests.users.chat import Chat
 from loadtests.users.embed import Embed
-from loadtests.users.mixed import Mixed
+from loadtests.users.mixed import Mixed, kinds
 from loadtests.users.native import CALLS, Native
 from loadtests.users.rag import Rag
 from loadtests.users.ui import Ui
+from loadtests.workload import Profile
 
 _ALL: Final[tuple[Scenario, ...]] = (
     Chat(), Embed(), Rag(), *(Native(call) for call in CALLS), Ui(), Ui("ui-file", upload=True),
     Mixed(lambda: SCENARIOS),
 )  # fmt: skip
 SCENARIOS: Final[Mapping[str, Scenario]] = {one.name: one for one in _ALL}
+SIGNED_IN: Final = frozenset({"ui", "ui-file"})
+"""In these people sign in to the chat."""
+
+
+def signed_in(profile: Profile, target: Target, environment: Mapping[str, str]) -> dict[str, str]:
+    """The session of the chat for all workers of a run, as variables; none where nobody signs in.
+
+    However many workers there are, a password is tried once: the chat and the gateway limit that.
+
+    Raises:
+        CannotGoOn: signing in does not work, or what it takes is not there.
+        ValueError: the shares of a mixed profile are none.
+    """
+    if not SIGNED_IN & kinds(profile, environment):
+        return {}
+    return {page.TOKEN: page.sign_in(target, environment)}
