@@ -50,12 +50,13 @@ def figure(tax: Tax, level: int, metric: str) -> Added:
 
 def test_a_known_difference_is_found_whatever_the_streams(one: Engine) -> None:
     tax = pairs.measure(asked(one, Way(url=f"http://{one.address}", model="slower")), "")
+    slack = 0.005 if tax.caution else 0.001
     for level in range(2):
         assert (tax.levels[level].pairs, tax.levels[level].failed, tax.levels[level].uneven) == (24, 0, 0)
         first, gap, end = (figure(tax, level, name) for name in ("ttft", "itl", "e2e"))
-        assert first.low - 0.001 <= 0.020 <= first.high + 0.001
-        assert gap.added == pytest.approx(0.001, rel=0.1)
-        assert end.low - 0.001 <= 0.020 + 11 * 0.001 <= end.high + 0.001
+        assert first.low - slack <= 0.020 <= first.high + slack
+        assert gap.added == pytest.approx(0.001, abs=slack / 5)
+        assert end.low - slack <= 0.020 + 11 * 0.001 <= end.high + slack
         if not tax.caution:
             assert first.added == pytest.approx(0.020, abs=0.001)
             assert first.high - first.low < 0.002
