@@ -86,6 +86,13 @@ class Profile:
         counts = (_clamped(round(count), 1, MOST_TURNS) for count in self.turns.grid)
         return tuple(itertools.accumulate(counts))
 
+    @property
+    def prompt_tokens(self) -> float:
+        """Tokens of a request, all that goes before the question included: the mean over all requests."""
+        counts = [end - start for start, end in itertools.pairwise((0, *self.ends))]
+        before = sum(count * (count - 1) / 2 for count in counts) / self.ends[-1]
+        return self.shared_prefix + self.system.mean + (before + 1) * self.input.mean + before * self.output.mean
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -181,8 +188,8 @@ def _profile(name: str, description: str, **said: Any) -> Profile:
 
 _CHAT: Final = _profile(
     "chat", "people who chat: a few turns, each with all that went before",
-    input="lognormal:400,0.6,2,8000", output="lognormal:129,1.07,7,1000",
-    turns="lognormal:2.3,0.5,1,10", think="lognormal:30,0.9,2,300",
+    input="lognormal:420,0.5,2,8000", output="lognormal:129,1.07,7,1000",
+    turns="lognormal:2.4,0.4,1,8", think="lognormal:30,0.9,2,300",
 )  # fmt: skip
 
 _CODE: Final = _profile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from loadtests import lengths, workload
 from loadtests.prompts import Ruler
+from loadtests.words import WORDS
 from loadtests.workload import PROFILES, Conversation, Length, Profile, Turn
+from tests.support.samples import ROOT
 from tests.unit.test_purity import imported
 
 CHAT = PROFILES["chat"]
@@ -213,7 +216,8 @@ def test_requests_of_built_in_profiles_are_as_long_as_their_source_says(
     who = replace(PROFILES[name], ruler=Ruler(1, 0))
     turns = [workload.question(who, 1, number) for number in range(700)]
     sizes = [sum(words(turn)) for turn in turns]
-    assert np.mean(sizes) == pytest.approx(mean, rel=0.15)
+    assert np.mean(sizes) == pytest.approx(mean, rel=0.1)
+    assert np.mean(sizes) == pytest.approx(who.prompt_tokens, rel=0.1)
     assert np.mean([turn.asked_tokens for turn in turns]) == pytest.approx(answer, rel=0.2)
     if median:
         assert np.median(sizes) == pytest.approx(median, rel=0.12)
@@ -263,6 +267,39 @@ def test_a_wrong_profile_is_refused_with_key_value_and_what_is_allowed(tmp_path:
     with pytest.raises(ValueError, match=words) as raised:
         workload.chosen(str(file))
     assert str(file) in str(raised.value)
+
+
+def test_a_trace_lies_beside_the_profile_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "lengths.txt").write_text("7\n")
+    (tmp_path / "mine.yaml").write_text("input: trace:lengths.txt\noutput: 5\n")
+    assert workload.read(tmp_path / "mine.yaml").input.values == (7.0,)
+
+
+def test_the_page_has_the_profiles_and_the_words_of_a_run() -> None:
+    page = (ROOT / "docs" / "load.md").read_text()
+    rows = ["| `PROFILE` | new in a turn | answer | turns | thinking | a whole prompt |", "|---|---|---|---|---|---|"]
+    rows += [
+        f"| `{one.name}`: {one.description} | {_cell(one.input)} | {_cell(one.output)} | {_cell(one.turns)} | "
+        f"{_cell(one.think)} s | {one.prompt_tokens:,.0f} |"
+        for one in PROFILES.values()
+    ]
+    assert "\n".join(rows) in page, "\n".join(rows)
+    told = set(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
+    missing = [word for word in WORDS if not any(f"`{word}`" in cell for cell in told)]
+    assert missing == []
+
+
+def test_the_example_of_the_page_is_a_profile(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "load.md").read_text()
+    file = tmp_path / "team.yaml"
+    file.write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    one = workload.read(file)
+    assert (one.name, one.turns.values, one.think.high) == ("team", (1, 1, 2, 3, 6), 600)
+
+
+def _cell(length: Length) -> str:
+    """Short, for people: the law's first two numbers."""
+    return f"{length.first:g}" + (f", {length.second:g}" if length.second else "")
 
 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
