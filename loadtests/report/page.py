@@ -68,11 +68,16 @@ def render(result: Result) -> str:
             _gateway(result), _figures(result), _others(result), _where(result),
         ]
     )  # fmt: skip
+    return document(f"{_VERDICTS[result.verdict]}: {result.title}", body)
+
+
+def document(title: str, body: str) -> str:
+    """A page of this look around a body whose words are escaped already."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{_VERDICTS[result.verdict]}: {escape(result.title)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body>{body}</body></html>\n"
     )
 
@@ -230,12 +235,17 @@ def _machine(result: Result) -> str:
 def _gateway(result: Result) -> str:
     if result.tax is None:
         return ""
-    head = "<tr>" + "".join(f"<th>{name}</th>" for name in gateway.HEADS) + "</tr>"
-    rows = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in gateway.rows(result.tax)]
+    kinds = ["", "", *[' class="n"'] * (len(gateway.HEADS) - 2)]
+    head = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, gateway.HEADS, strict=True))
+    rows = [
+        "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+        for row in gateway.rows(result.tax)
+    ]
+    table = "".join(f"<tr>{row}</tr>" for row in (head, *rows))
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in gateway.notes(result.tax))
     return (
         f"<h2>The gateway</h2><p>{escape(gateway.sentence(result.tax))}</p>"
-        f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>{notes}'
+        f'<div class="scroll"><table>{table}</table></div>{notes}'
     )
 
 
