@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from loadtests import gates, results, search, sweep
+from loadtests import gates, progress, results, search, sweep
 from loadtests.gates import Gate, Server
 from loadtests.hold import Measured, Patience, Runner, Tally, grace, label, measured
 from loadtests.loads import Held, Load
+from loadtests.metrics import SECOND
 from loadtests.probe import Prober, Tried
 from loadtests.records import Record
 from loadtests.stats import Verdict
@@ -85,7 +86,13 @@ class Course:
             lambda tally, seconds: self.told(name, tally, seconds), early=early,
         )  # fmt: skip
         seed = self.words.seed * 1_000_003 + number
-        return self.fleet.hold(self.load(load), seed, seconds=self.seconds, until=watch, grace=grace(self.answer_s))
+        held = self.fleet.hold(
+            self.load(load), seed, seconds=self.seconds, until=watch, grace=grace(self.answer_s)
+        )  # fmt: skip
+        whole = Tally(self.words.objectives)
+        whole.add(held.records)
+        self.said(f"{name}, all: {progress.words(whole, (held.ended_ns - held.began_ns) / SECOND)}")
+        return held
 
     def _measured(self, load: float, number: int) -> Measured:
         name = label(load, self.words.unit.value)

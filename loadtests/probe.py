@@ -6,6 +6,7 @@ for the repetitions, all of the same length.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,8 +26,12 @@ WARM_UP: Final = 0.2
 """Of a probe's time."""
 ANSWERS: Final = 3
 """A probe lasts at least as long as so many answers, one after the other."""
-LOOKS: Final = (0.125, 0.25, 0.625)
-"""At these shares of its requests a probe is looked at, and at its end."""
+LOOKS: Final = (0.2, 0.4, 0.7)
+"""After these shares of its time a probe is looked at, and at its end."""
+MORE: Final = 1.2
+"""How many requests the time allows is told from those at the first look, with so much room: arrivals vary."""
+
+STOPPED: Final = "the search was stopped"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +58,9 @@ class Prober:
     answer_s: float = 0.0
     """How long an answer takes when nobody else asks."""
     stopped: Callable[[], bool] = lambda: False
-    told: Callable[[Tally, float], None] = lambda _, __: None
+    told: Callable[[float, Tally, float], None] = lambda _, __, ___: None
+    """Progress: the load, what finished, seconds since its beginning."""
+    said: Callable[[str], None] = lambda _: None
     clock: Callable[[], int] = time.monotonic_ns
     tried: list[Tried] = field(default_factory=list)
     began_ns: int | None = None
@@ -61,22 +68,30 @@ class Prober:
     def __call__(self, load: float, seed: int, budget: Budget) -> ProbeResult:
         """One probe. Raises OutOfTime where there is no time for it any more, or somebody stopped the run."""
         seconds = self._time(final=budget.test is None)
-        watch = _Watch(budget, Tally(self.objectives), seconds, self)
+        watch = _Watch(load, budget, Tally(self.objectives), seconds, self)
         held = self.fleet.hold(self.load(load), seed, seconds=seconds, until=watch, grace=grace(self.answer_s))
-        if self.stopped():
-            raise OutOfTime("the search was stopped")
         window = held.began_ns + round(WARM_UP * seconds * SECOND), held.ended_ns + 1
         n, misses = slo.misses([one for one in held.records if one.intended_ns >= window[0]], self.objectives)
         verdict = watch.budget.verdict(misses, n, watch.before)
+        invalid = self._invalid(load, held, window)
+        took = (held.ended_ns - held.began_ns) / SECOND
+        result = ProbeResult(load, seed, n, misses, verdict, took, invalid)
+        self.tried.append(Tried(result=result, held=held, window=window, final=budget.test is None))
+        if self.stopped():
+            raise OutOfTime(STOPPED)
+        return result
+
+    def _invalid(self, load: float, held: Held, window: tuple[int, int]) -> str:
+        """Why a probe says nothing; empty when it does."""
+        if self.stopped():
+            return STOPPED
         checks = gates.check(held.records, self.objectives, client=held.client, window=window)
         slow = [gate for gate in checks if gate.side is Side.CLIENT and gate.passed is False]
-        invalid = "; ".join(f"{gate.name} {gate.value}" for gate in slow)
-        took = (held.ended_ns - held.began_ns) / SECOND
-        result = ProbeResult(
-            load, seed, n, misses, verdict, took, invalid and f"the client was the bottleneck: {invalid}"
-        )  # fmt: skip
-        self.tried.append(Tried(result=result, held=held, window=window, final=budget.test is None))
-        return result
+        if not slow:
+            return ""
+        why = "the client was the bottleneck: " + "; ".join(f"{gate.name} {gate.value}" for gate in slow)
+        self.said(f"{load:g}: not counted, {why}")
+        return why
 
     def _time(self, *, final: bool) -> float:
         """How long the next probe may take."""
@@ -92,7 +107,7 @@ class Prober:
             seconds = left / max(planned - done, 1 + -done % self.plan.repeats)
         least = ANSWERS * self.answer_s
         if left < max(seconds, least) * 0.99 or self.stopped():
-            raise OutOfTime("the search was stopped" if self.stopped() else f"the {self.seconds:g} s were over")
+            raise OutOfTime(STOPPED if self.stopped() else f"the {self.seconds:g} s were over")
         return max(seconds, least)
 
 
@@ -104,34 +119,37 @@ class _Watch:
     told from all its requests, once the last one is over.
     """
 
+    load: float
     budget: Budget
     tally: Tally
     seconds: float
     prober: Prober
     before: int = 0
     """How many there were at the last look that told nothing."""
-    _looks: list[float] = field(default_factory=list)
+    looks: tuple[float, ...] = LOOKS
+    most: int = field(init=False)
+    """Requests that the plan wants."""
+
+    def __post_init__(self) -> None:
+        self.most = self.budget.requests
 
     def __call__(self, records: Sequence[Record], seconds: float) -> bool:
         if not self.tally.since:
             self.tally.since = self.prober.clock() + round((WARM_UP * self.seconds - seconds) * SECOND)
         self.tally.add(records)
-        self.prober.told(self.tally, seconds)
+        self.prober.told(self.load, self.tally, seconds)
         if self.prober.stopped():
             return True
         n, part = self.tally.counted, (seconds / self.seconds - WARM_UP) / (1 - WARM_UP)
-        if n >= self.budget.requests:
+        if n >= self.most:
             return True
-        if self.budget.test is None or part < LOOKS[0]:
+        if self.budget.test is None or n <= self.before or not self.looks or part < self.looks[0]:
             return False
-        if not self._looks:
+        if len(self.looks) == len(LOOKS):
             # What the time allows may be less than what the plan wants: the error is spent over what there will be.
-            most = max(1, min(self.budget.requests, round(n / part)))
-            self.budget = Budget(most, replace(self.budget.test, budget=most))
-            self._looks = [share * most for share in LOOKS]
-        if n < self._looks[0]:
-            return False
-        self._looks = [look for look in self._looks if look > n] or [float("inf")]
+            likely = min(self.most, math.ceil(MORE * n / part))
+            self.budget = Budget(likely, replace(self.budget.test, budget=likely))
+        self.looks = self.looks[1:]
         if self.budget.verdict(self.tally.misses, n, self.before) is not Verdict.OPEN:
             return True
         self.before = n
