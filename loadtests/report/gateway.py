@@ -69,7 +69,7 @@ def notes(tax: Tax) -> list[str]:
         else "Processor time of the gateway: not known."
     )
     said.append(
-        f"Both of a pair ask for the same answer of {tax.tokens} tokens, one right after the other in random order, on warm "
-        "connections, from sending. Added: the median of the differences (Hodges-Lehmann)."
+        f"Both of a pair ask for the same answer of {tax.tokens} tokens, one right after the other in random order, on "
+        "warm connections, from sending. Added: the median of the differences (Hodges-Lehmann)."
     )
     return said
