@@ -47,6 +47,7 @@ def test_an_earlier_moment_may_come_later() -> None:
     with Alarm() as alarm:
         found = woken(alarm, [start + SECOND // 4, start + SECOND // 20, start + SECOND // 10])
     assert [moment for moment, _ in found] == sorted(moment for moment, _ in found)
+    assert found[0][1] < SECOND // 10, "the first does not wait for the last"
 
 
 def test_whoever_is_killed_is_not_in_the_way() -> None:

@@ -127,5 +127,7 @@ def test_between_requests_all_before_the_next_has_settled() -> None:
 def test_nothing_begins_after_the_end() -> None:
     asked, ended = Asked(), Event()
     ended.set()
-    Conductor(asked).walk([0.0, 0.0, 0.1], time.monotonic_ns() - SECOND, ended)
+    conductor = Conductor(asked)
+    conductor.walk([0.0, 0.0, 0.1], time.monotonic_ns() - SECOND, ended)
+    conductor.requests.join()
     assert asked.places == []

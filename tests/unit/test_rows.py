@@ -56,7 +56,7 @@ def test_what_has_no_tokens_has_no_row_for_them() -> None:
     ],
 )
 def test_a_failure_is_named_and_has_no_times(changes: dict[str, Any], words: str) -> None:
-    one = record(tokens=0, **changes)
+    one = record(tokens=3, **changes)
     assert failure(one) == words
     fake = shown(one)
     assert [said["exception"] for said in fake.fired] == [words]
