@@ -173,8 +173,7 @@ def sign_in(target: Target, environment: Mapping[str, str]) -> str:
     except Refused as error:
         ways = {
             400: f"{email} or its password is not known there; it is tried once only, as more get an address banned",
-            429: "too many have signed in lately: wait for three minutes",
-            403: "signing in is refused: is this address banned after wrong keys or passwords? Wait, or `make doctor`",
+            429: f"signing in is limited, or this address is banned after wrong keys or passwords ({error}): wait",
         }
         raise CannotGoOn(f"the chat at {target.url}: {ways.get(error.status or 0, str(error))}") from None
     except (KeyError, TypeError):

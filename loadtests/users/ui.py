@@ -28,7 +28,7 @@ from loadtests.workload import Conversation, Turn
 SECOND: Final = 1_000_000_000
 ANSWER: Final = "response.output_text.delta"
 THOUGHT: Final = "response.reasoning_text.delta"
-LIMITED: Final = ("429", "too many requests", "has as many requests as", "requests a minute", "rate_limit")
+LIMITED: Final = ("429", "too many", "this key may", "as many requests", "wait for one to end", "requests a minute")
 NAME: Final = "notes.txt"
 
 

@@ -1,0 +1,183 @@
+"""People before the chat's page, against a fake of it with a real Socket.IO server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from loadtests.records import Outcome
+from loadtests.users.sockets import LOST, Event
+from loadtests.users.ui import Heard
+from tests.support import chat, people
+from tests.support.samples import ROOT
+
+KNOWN: Final = {"LOAD_CHAT_EMAIL": chat.EMAIL, "LOAD_CHAT_PASSWORD": chat.PASSWORD}
+CASES: Final[dict[str, dict[str, Any]]] = {
+    "good": {"turns": 2},
+    "upload": {"upload": True},
+    "thinking": {"model": "thinking"},
+    "limited": {"model": "limited"},
+    "refused": {"model": "refused"},
+    "broken": {"model": "broken", "turns": 3},
+    "silent": {"model": "silent", "patience": 0.3},
+    "cut": {"model": "cut"},
+    "left": {"model": "silent", "leave": 0.3},
+    "unknown model": {"model": "gone"},
+    "wrong password": {"people": 3, "environment": KNOWN | {"LOAD_CHAT_PASSWORD": "not-this"}},
+    "nobody": {"environment": {}},
+    "wrong token": {"environment": {"LOAD_CHAT_TOKEN": "old"}, "model": "default"},
+    "together": {"people": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.support.chat"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.stdin.close()
+            process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def came(page: str) -> dict[str, dict[str, Any]]:
+    """What came of each case; one process runs them all."""
+    asked = [{"url": page, "environment": KNOWN, **one} for one in CASES.values()]
+    done = subprocess.run(
+        [*people.PATCHED, "tests.support.people"], cwd=ROOT, input=json.dumps(asked), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(zip(CASES, json.loads(done.stdout), strict=True))
+
+
+def only(came: dict[str, Any]) -> dict[str, Any]:
+    assert not came["stopped"]
+    (record,) = came["records"]
+    found: dict[str, Any] = record
+    return found
+
+
+def seen(page: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{page}/_seen") as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+    return found
+
+
+def test_answers_come_over_the_socket_piece_by_piece(came: dict[str, dict[str, Any]]) -> None:
+    first, second = came["good"]["records"]
+    for turn, record in enumerate((first, second)):
+        assert (record["scenario"], record["model"], record["outcome"]) == ("ui", "good", "ok")
+        assert (record["turn"], record["session"], record["asked_tokens"]) == (turn, 7, 5)
+        assert (len(record["pieces_ns"]), record["output_tokens"], record["input_tokens"]) == (5, 5, 30)
+        assert record["first_ns"] == record["visible_ns"] == record["pieces_ns"][0]
+        assert record["intended_ns"] == record["sent_ns"] < record["first_ns"] < record["last_ns"] <= record["done_ns"]
+        # Five pieces, told 20 ms apart: stamps of a block that was read at the end would lie together.
+        assert record["last_ns"] - record["first_ns"] > 3 * chat.GAP * 1e9
+    assert second["sent_ns"] > first["done_ns"]
+
+
+def test_the_chat_keeps_the_history_and_is_removed_at_the_end(came: dict[str, dict[str, Any]], page: str) -> None:
+    assert came["good"]["records"]
+    sent = [json.loads(one["body"]) for one in seen(page) if one["path"] == "/api/chat/completions"]
+    first, second = sent[:2]
+    assert (first["parent_id"], "chat_id" in first) == (None, False)
+    assert second["parent_id"] == first["id"]
+    assert first["background_tasks"]["title_generation"]
+    assert "title_generation" not in second["background_tasks"]
+    assert first["user_message"]["content"] != second["user_message"]["content"]
+    assert {"method": "DELETE", "path": f"/api/v1/chats/{second['chat_id']}", "body": ""} in seen(page)
+
+
+def test_a_document_is_brought_first_and_asked_about(came: dict[str, dict[str, Any]], page: str) -> None:
+    upload, answer = came["upload"]["records"]
+    assert (upload["scenario"], upload["outcome"], upload["asked_tokens"]) == ("ui upload", "ok", 0)
+    assert answer["outcome"] == "ok"
+    with_file = [json.loads(one["body"]) for one in seen(page) if '"uploaded"' in one["body"]]
+    assert with_file[0]["files"] == with_file[0]["user_message"]["files"]
+    gone = [one["path"] for one in seen(page) if one["method"] == "DELETE"]
+    assert f"/api/v1/files/{with_file[0]['files'][0]['id']}" in gone
+
+
+def test_thoughts_are_the_first_token_but_not_the_first_output(came: dict[str, dict[str, Any]]) -> None:
+    record = only(came["thinking"])
+    assert record["first_ns"] < record["visible_ns"] == record["last_ns"]
+
+
+def test_a_limit_is_a_limit_wherever_it_was_hit(came: dict[str, dict[str, Any]]) -> None:
+    assert (only(came["limited"])["outcome"], only(came["refused"])["outcome"]) == ("limit", "limit")
+    assert only(came["refused"])["status"] == 429
+    assert "Too many requests from this address" in only(came["refused"])["error"]
+
+
+def test_what_failed_says_why_and_ends_the_session(came: dict[str, dict[str, Any]]) -> None:
+    broken, silent, cut = only(came["broken"]), only(came["silent"]), only(came["cut"])
+    assert (broken["outcome"], broken["error"]) == ("error", "the engine is gone")
+    assert (silent["outcome"], silent["error"]) == ("timeout", "not done within 0.3 s")
+    assert (cut["outcome"], len(cut["pieces_ns"])) == ("truncated", 1)
+    assert cut["error"].startswith("the chat's socket is gone: ")
+
+
+def test_who_leaves_in_an_answer_has_it_stopped(came: dict[str, dict[str, Any]], page: str) -> None:
+    assert only(came["left"])["outcome"] == "cancelled"
+    assert [one for one in seen(page) if one["path"].endswith("/stop")]
+
+
+def test_a_password_is_tried_once_whoever_asks(came: dict[str, dict[str, Any]], page: str) -> None:
+    assert came["wrong password"]["records"] == []
+    assert "is not known there; it is tried once only" in came["wrong password"]["stopped"]
+    tries = [one for one in seen(page) if "not-this" in one["body"]]
+    assert len(tries) == 1
+
+
+def test_what_is_missing_is_named(came: dict[str, dict[str, Any]]) -> None:
+    assert "LOAD_CHAT_EMAIL and LOAD_CHAT_PASSWORD" in came["nobody"]["stopped"]
+    assert "does not offer the model 'gone'; there are: good, thinking" in came["unknown model"]["stopped"]
+    assert came["wrong token"]["stopped"].startswith("the chat does not tell its models: ")
+
+
+def test_people_share_one_account_and_hear_their_own_answers(came: dict[str, dict[str, Any]]) -> None:
+    assert [(one["outcome"], len(one["pieces_ns"])) for one in came["together"]["records"]] == [("ok", 5)] * 4
+
+
+def heard(*events: tuple[str, Any]) -> Heard:
+    one = Heard()
+    for at, (kind, data) in enumerate(events):
+        if one.take(Event(kind, data, at)):
+            break
+    return one
+
+
+def test_pieces_that_were_read_together_are_counted_so() -> None:
+    one = Heard()
+    for at in (5, 5, 9):
+        one.take(Event(*chat.piece("ab"), at))
+    assert (list(one.pieces_ns), list(one.pieces_chars), one.coalesced) == ([5, 5, 9], [2, 2, 2], 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (("chat:message:error", {"error": {"content": {"detail": "gone"}}}), Outcome.ERROR),
+        (("chat:completion", {"error": "429: Too Many Requests"}), Outcome.LIMIT),
+        ((LOST, "the chat's socket is gone: reset"), Outcome.TRUNCATED),
+        (("chat:completion", {"done": True}), Outcome.OK),
+        (("chat:title", "A title"), Outcome.CANCELLED),
+        (("response:completion", None), Outcome.CANCELLED),
+        (("response:completion", {"type": "response.output_text.delta", "delta": ""}), Outcome.CANCELLED),
+    ],
+)
+def test_each_event_is_judged(event: tuple[str, Any], outcome: Outcome) -> None:
+    one = heard(event)
+    assert one.outcome is outcome
+    assert len(one.pieces_ns) == 0
