@@ -73,7 +73,7 @@ class Log:
         """What was left out, for people; empty when nothing was unreadable."""
         if not self.lost:
             return ""
-        return f"{self.lost} of its lines could not be read and are left out; the first: {self.bad[0]}"
+        return f"{self.lost} of its lines could not be read; the first: {self.bad[0]}"
 
 
 def read(file: Path, speed: float = 1.0) -> tuple[Arrival, ...]:
