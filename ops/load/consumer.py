@@ -137,7 +137,8 @@ def present(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any], s
         stops.heed()
         yield key
     finally:
-        say(f"consumer {LOAD_CONSUMER}: removing it (some seconds, which Ctrl-C does not cut short)...")
+        with contextlib.suppress(OSError):  # a terminal that was closed hears nothing, and must not be in the way
+            say(f"consumer {LOAD_CONSUMER}: removing it (some seconds, which Ctrl-C does not cut short)...")
         try:
             stack.restore()
         except OpsError as trouble:

@@ -149,6 +149,19 @@ class TestConsumer:
         assert stack.known is None
         assert not stack.left.exists()
 
+    def test_a_terminal_that_was_closed_is_not_in_the_way(self, stack: FakeStack) -> None:
+        def say(line: str) -> None:
+            if "removing" in line or "gone" in line:
+                raise OSError(5, "Input/output error")
+
+        platform = settings.platform(stack.file)
+        with (
+            pytest.raises(OSError, match="Input/output"),
+            consumer.present(stack.as_pulumi, platform, STATE, Stops(), say),
+        ):
+            assert stack.known
+        assert stack.known is None
+
     def test_what_was_edited_meanwhile_is_not_deployed_by_its_end(self, stack: FakeStack) -> None:
         with stack.present():
             stack.write(PLATFORM | {"consumers": [*PLATFORM["consumers"], {"name": "eve"}]})
