@@ -42,6 +42,8 @@ class Outcome:
     levels: tuple[results.Level, ...] = ()
     found: results.Answer | None = None
     said: results.Said | None = None
+    trouble: str = ""
+    """Why the run could not go on; what is here was seen before."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,8 +107,8 @@ class Course:
         return Outcome(records=one.records, gates=one.gates, window=one.window, label=name)
 
     def _sweep(self) -> Outcome:
-        levels = sweep.sweep(self.words.loads, self._measured, self.stopped)
-        return _levels(levels, len(self.words.loads))
+        levels, trouble = sweep.sweep(self.words.loads, self._measured, self.stopped)
+        return replace(_levels(levels, len(self.words.loads)), trouble=trouble)
 
     def _ramp(self) -> Outcome:
         """One load that grows, told in slices of its time. Nothing in it settles, so those gates say n/a."""
@@ -155,6 +157,7 @@ class Course:
         best = _nearest(prober.tried, found, plan.allowed)
         return Outcome(
             records=records, gates=checks, levels=levels, found=results.answer(found, plan), said=verdict,
+            trouble=prober.trouble,
             window=best.window if best else None, label=self._name(best.result.load) if best else "whole run",
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Final
 from loadtests import gates, slo
 from loadtests.gates import Side
 from loadtests.hold import Runner, Tally, grace
-from loadtests.loads import Held, Load
+from loadtests.loads import FleetError, Held, Load
 from loadtests.metrics import SECOND, Objectives
 from loadtests.records import Record
 from loadtests.search import Budget, OutOfTime, Plan, ProbeResult
@@ -63,13 +63,26 @@ class Prober:
     said: Callable[[str], None] = lambda _: None
     clock: Callable[[], int] = time.monotonic_ns
     tried: list[Tried] = field(default_factory=list)
+    trouble: str = ""
+    """Why no more loads can be made."""
     began_ns: int | None = None
 
     def __call__(self, load: float, seed: int, budget: Budget) -> ProbeResult:
-        """One probe. Raises OutOfTime where there is no time for it any more, or somebody stopped the run."""
+        """One probe.
+
+        Raises:
+            OutOfTime: there is no time for it any more, somebody stopped the run, or no more loads can be made.
+            FleetError: not even the first load could be made.
+        """
         seconds = self._time(final=budget.test is None)
         watch = _Watch(load, budget, Tally(self.objectives), seconds, self)
-        held = self.fleet.hold(self.load(load), seed, seconds=seconds, until=watch, grace=grace(self.answer_s))
+        try:
+            held = self.fleet.hold(self.load(load), seed, seconds=seconds, until=watch, grace=grace(self.answer_s))
+        except FleetError as error:
+            if not self.tried:
+                raise
+            self.trouble = str(error)
+            raise OutOfTime(self.trouble) from error
         window = held.began_ns + round(WARM_UP * seconds * SECOND), held.ended_ns + 1
         n, misses = slo.misses([one for one in held.records if one.intended_ns >= window[0]], self.objectives)
         verdict = watch.budget.verdict(misses, n, watch.before)

@@ -109,7 +109,10 @@ def main(environment: Mapping[str, str]) -> int:
         wanted = asked(environment)
         _say(f"{wanted.target.url}: asking for its models, and for short answers")
         found = ready.check(wanted.target, embedding=wanted.embedding, timeout=wanted.words.timeout)
-        os.environ.update(users.signed_in(wanted.profile, wanted.target, environment))  # for all workers
+        signed = users.signed_in(wanted.profile, wanted.target, environment)
+        os.environ.update(signed)  # for all workers
+        if signed:  # what the chat asks for people is not counted as this key's
+            wanted = replace(wanted, server=replace(wanted.server, metrics=()))
         folder = _folder(wanted.words)
         return _measured(wanted, found, folder)
     except (ValueError, NotReady, FleetError, CannotWrite, CannotGoOn) as error:
@@ -141,12 +144,12 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
     result = results.build(
         outcome.records, wanted.words.objectives, _environment(wanted, nonce), title=_title(wanted.words),
         started=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"), checks=outcome.gates,
-        levels=outcome.levels, series=series, found=outcome.found, stopped=stop.why, window=outcome.window,
-        label=outcome.label, said=outcome.said,
+        levels=outcome.levels, series=series, found=outcome.found, stopped=stop.why or outcome.trouble,
+        window=outcome.window, label=outcome.label, said=outcome.said,
     ).model_copy(update={"tax": wanted.tax})  # fmt: skip
     if wanted.words.gate:
         result = baseline.applied(result, baseline.gate(result, outcome.records, stack=wanted.stack))
-    return _written(result, outcome, folder)
+    return _written(result, outcome, folder, STOPPED if stop.why else CODES[result.verdict])
 
 
 def _shaped(wanted: Words) -> tuple[Callable[[float], Load], float]:
@@ -216,9 +219,8 @@ def _title(wanted: Words) -> str:
     return f"{wanted.profile}: {what}"
 
 
-def _written(result: Result, outcome: Outcome, folder: Path) -> int:
-    """Writes the report, says what is in it, and returns the exit status."""
-    status = CODES[result.verdict] if result.complete else STOPPED
+def _written(result: Result, outcome: Outcome, folder: Path, status: int) -> int:
+    """Writes the report and says what is in it. The exit status: this one, or that nothing could be written."""
     print(f"{SIGNS[result.verdict]}  {sentences.headline(result)}")
     for gate in result.gates:
         if gate.word != "PASS":

@@ -9,6 +9,7 @@ from typing import Final
 from loadtests import gates, results
 from loadtests.gates import Gate
 from loadtests.hold import Measured
+from loadtests.loads import FleetError
 
 FAR: Final = 0.5
 """Where so many miss, higher loads would only tell the same."""
@@ -27,20 +28,30 @@ class Sweep:
 
 def sweep(
     loads: Sequence[float], hold: Callable[[float, int], Measured], stopped: Callable[[], bool] = lambda: False
-) -> tuple[Measured, ...]:
+) -> tuple[tuple[Measured, ...], str]:
     """Holds each load, the lowest first; ends early where half of the requests miss, or when it is stopped.
+
+    Returns the levels, and why it could not go on; empty when it could.
 
     Args:
         loads: in any order.
         hold: holds a load; the number of the level goes into its seed.
         stopped: has somebody stopped the run?
+
+    Raises:
+        FleetError: not even the first load could be made.
     """
     levels: list[Measured] = []
     for number, load in enumerate(sorted(loads)):
-        levels.append(hold(load, number))
+        try:
+            levels.append(hold(load, number))
+        except FleetError as error:
+            if not levels:
+                raise
+            return tuple(levels), str(error)
         if stopped() or levels[-1].missed_share >= FAR:
             break
-    return tuple(levels)
+    return tuple(levels), ""
 
 
 def conclude(levels: Sequence[Measured], asked: int) -> Sweep:

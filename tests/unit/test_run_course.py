@@ -10,7 +10,7 @@ import pytest
 from loadtests import results, words
 from loadtests.course import Course, Outcome
 from loadtests.gates import Server
-from loadtests.loads import Closed
+from loadtests.loads import Closed, FleetError, Held
 from loadtests.records import Outcome as Ended
 from loadtests.results import Environment, Result
 from loadtests.words import Unit, Words
@@ -39,8 +39,8 @@ def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outco
     outcome = course.run()
     result = results.build(
         outcome.records, wanted.objectives, PLACE, title="chat", started="2026-01-02T03:04:05Z", checks=outcome.gates,
-        levels=outcome.levels, found=outcome.found, stopped="Ctrl-C" if stopped() else "", window=outcome.window,
-        label=outcome.label, said=outcome.said,
+        levels=outcome.levels, found=outcome.found, stopped="Ctrl-C" if stopped() else outcome.trouble,
+        window=outcome.window, label=outcome.label, said=outcome.said,
     )  # fmt: skip
     return outcome, result, lines
 
@@ -201,6 +201,45 @@ def test_a_run_that_is_stopped_reports_what_there_is_and_passes_never(given: dic
     assert fleet.now_ns / 1e9 < after + 5, "it ends at once"
     assert result.stopped == "Ctrl-C"
     results.to_json(result)
+
+
+class Broken(VirtualFleet):
+    """Its workers are gone after so many loads."""
+
+    left = 1
+
+    def hold(self, load: object, seed: int, **more: Any) -> Held:
+        self.left -= 1
+        if self.left < 0:
+            raise FleetError("the workers are not there any more")
+        return super().hold(load, seed, **more)
+
+
+@pytest.mark.parametrize("given", [{"RATE": "2,4"}, {"SEARCH": "rate"}])
+def test_what_was_seen_before_the_workers_were_gone_is_reported_and_no_pass(given: dict[str, str]) -> None:
+    outcome, result, _ = run(Broken(), **given)
+    assert outcome.trouble == "the workers are not there any more"
+    assert outcome.records
+    assert (result.verdict, result.complete) == ("none", False)
+    assert result.stopped == outcome.trouble
+
+
+@pytest.mark.parametrize("given", [{"RATE": "2"}, {"RATE": "2,4"}, {"SEARCH": "rate"}, {"RATE": "2", "RAMP": "1"}])
+def test_without_workers_there_is_no_run(given: dict[str, str]) -> None:
+    fleet = Broken()
+    fleet.left = 0
+    with pytest.raises(FleetError, match="the workers are not there"):
+        run(fleet, **given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"clock": 3.0}, "clock jump 3.00 s"), ({"dropped": 2}, "reports lost 2")]
+)
+def test_a_clock_that_jumps_and_reports_that_are_lost_leave_no_verdict(changes: dict[str, Any], words: str) -> None:
+    for given in ({"RATE": "4", "FOR": "1m"}, {"RATE": "2,4", "FOR": "1m"}, {"SEARCH": "rate"}):
+        result = run(VirtualFleet(client=replace(QUIET, **changes)), **given)[1]
+        assert result.verdict == "none"
+        assert f"the client was the bottleneck: {words}" in result.reason
 
 
 def test_without_words_of_the_server_its_gates_are_not_known() -> None:
