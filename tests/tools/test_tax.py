@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ import pytest
 
 from bench import places
 from bench.places import Gateway
-from loadtests import pairs
+from loadtests import pairs, results
 from loadtests.pairs import Asked, NoAnswer, Way
 from loadtests.tax import Added, Tax
 from tests.support.engine import Engine, engine
+from tests.support.samples import ROOT
 
 MODEL = places.MODEL
 
@@ -139,3 +142,33 @@ def test_what_does_not_work_is_told_in_a_sentence(
     err = capsys.readouterr().err
     assert re.search(said, err), err
     assert not (tmp_path / "tax.json").exists()
+
+
+def test_a_run_carries_what_was_measured_before_it(one: Engine, tmp_path: Path) -> None:
+    found = Tax(
+        direct="http://engine", through="https://gateway", model="m", router="not present", seed=1, tokens=8,
+        levels=[], handshake=None, caution="measured elsewhere",
+    )  # fmt: skip
+    (tmp_path / "tax.json").write_text(found.model_dump_json())
+    words = {
+        "USERS": "1",
+        "FOR": "2s",
+        "OUT": str(tmp_path / "run"),
+        "TAX": "1",
+        "TAX_FILE": str(tmp_path / "tax.json"),
+    }
+    env = {name: value for name, value in os.environ.items() if not name.startswith("LOAD_")}
+    env |= {"OPENAI_BASE_URL": f"http://{one.address}", "OPENAI_API_KEY": "none", "LOAD_MODEL": MODEL}
+    env |= {f"LOAD_{name}": value for name, value in words.items()}
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtests.run"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, done.stderr  # so short a run has no verdict
+    assert results.read(tmp_path / "run" / "result.json").tax == found
+    assert "measured elsewhere" in (tmp_path / "run" / "report.html").read_text()
