@@ -35,6 +35,7 @@ from loadtests.prompts import Ruler
 
 MOST_TURNS: Final = 1000
 MOST_TOKENS: Final = 1_000_000
+SAMPLE: Final = 1000
 SCENARIOS: Final = (
     "chat", "embed", "rag", "native", "native-generate", "native-embed", "ui", "ui-file", "mixed",
 )  # fmt: skip
@@ -157,6 +158,11 @@ class Conversation:
                 messages.append({"role": "assistant", "content": said})
         return Turn(tuple(messages), output, think, index)
 
+    def tokens(self, index: int) -> int:
+        """How much of a model's context this turn takes: everything before it, the question, and its whole answer."""
+        said = sum(asked + answer for asked, answer, _ in self._plan[: index + 1])
+        return self._profile.shared_prefix + self._system + said
+
     def _head(self) -> list[Message]:
         profile, ruler = self._profile, self._profile.ruler
         parts = []
@@ -169,16 +175,27 @@ class Conversation:
 
 
 def question(profile: Profile, seed: int, number: int) -> Turn:
-    """One request of an open loop, as if picked from all requests of all conversations.
+    """One request of an open loop, as if picked from all requests of all conversations."""
+    conversation, index = _picked(profile, seed, number)
+    return conversation.turn(index)
 
-    Long conversations have more of them: the turns are picked in proportion to their number (a random turn of a random
-    conversation would be an early one too often, and its prompt too short).
+
+def beyond(profile: Profile, context: int) -> float:
+    """The share of requests that do not fit into a context of so many tokens, their answers included (to about 2 %)."""
+    picked = (_picked(profile, 0, number) for number in range(SAMPLE))
+    return sum(conversation.tokens(index) > context for conversation, index in picked) / SAMPLE
+
+
+def _picked(profile: Profile, seed: int, number: int) -> tuple[Conversation, int]:
+    """A turn, picked in proportion to how many there are.
+
+    A random turn of a random conversation would be an early one too often, and its prompt too short.
     """
     ends = profile.ends
     picked = int(np.random.default_rng((seed, number, _TURNS)).integers(ends[-1]))
     place = bisect.bisect_right(ends, picked)
     before = ends[place - 1] if place else 0
-    return Conversation(profile, seed, number, turns=ends[place] - before).turn(picked - before)
+    return Conversation(profile, seed, number, turns=ends[place] - before), picked - before
 
 
 def _profile(name: str, description: str, **said: Any) -> Profile:

@@ -203,6 +203,13 @@ def test_requests_of_an_open_loop_are_picked_as_if_from_all_requests() -> None:
     assert workload.question(who, 1, 7) == workload.question(who, 1, 7)
 
 
+def test_what_a_context_has_no_room_for_is_counted() -> None:
+    who = replace(profile(turns="fixed:2", input="fixed:100", output="fixed:50", system="fixed:20"), shared_prefix=30)
+    assert [Conversation(who, 1, 1).tokens(index) for index in (0, 1)] == [200, 350]
+    assert [workload.beyond(who, context) for context in (199, 350)] == [1, 0]
+    assert workload.beyond(who, 200) == pytest.approx(0.5, abs=0.06)
+
+
 # --- profiles --------------------------------------------------------------------------------------------------------
 
 
