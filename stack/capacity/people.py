@@ -141,8 +141,8 @@ def within(met: Met, slo: Slo) -> bool:
 def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "value") -> Met:
     """What so many active people meet. Raises PeopleError for a number that cannot be planned for.
 
-    TTFT is the wait for a slot, the prompts before one's own, one's own, and a step; all prompts are equally long. Two
-    waits that know nothing of each other: their means add up, and so do the squares of what the late ones wait longer.
+    TTFT is the wait for a slot, the prompts before one's own, one's own, and a step. The three know nothing of each
+    other: their means add up, and so do the squares of what each exceeds its mean by for the late ones.
     """
     if not 1 <= count <= MOST:
         raise PeopleError(f"{count} people: between 1 and {MOST} can be planned for")
@@ -153,15 +153,15 @@ def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "val
     except (QueueError, ValueError, OverflowError) as wrong:
         raise PeopleError(f"{count} people cannot be planned for: {wrong}") from wrong
     others = queue.throughput * (count - 1) / count / serving.engines
-    usual, long = _prompts_before(others, speeds.prompt, -(-crowd // serving.engines), slo.part)
-    late = queue.wait_quantile(slo.part)
-    wait, behind = _both((queue.wait, late), (usual, long))
+    before = _prompts_before(others, speeds.prompt, -(-crowd // serving.engines), slo.part, usage.variation)
+    own = speeds.prompt, speeds.prompt * usage.longest(slo.part)
+    wait, *prompts = _sum((queue.wait, queue.wait_quantile(slo.part)), before, own)
     return Met(
         people=count,
-        ttft=wait + behind + speeds.prompt + speeds.step(crowd),
+        ttft=wait + math.fsum(prompts) + speeds.step(crowd),
         tpot=speeds.gap(crowd),
         wait=wait,
-        behind=behind + speeds.prompt,
+        behind=math.fsum(prompts),
         tokens=queue.throughput * usage.output_tokens,
         requests=queue.throughput,
         response=queue.response,
@@ -195,24 +195,24 @@ def _crowd(queue: Queue, part: float) -> int:
     return min(len(queue.found), queue.slots)
 
 
-def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """Of two waits, each with mean and quantile: what each has in the quantile of their sum."""
-    over = [max(late - mean, 0.0) for mean, late in (one, other)]
-    part = math.hypot(*over) / sum(over) if any(over) else 0.0
-    return one[0] + part * over[0], other[0] + part * over[1]
+def _sum(*parts: tuple[float, float]) -> list[float]:
+    """Of times that add up, each with mean and quantile: what each has in the quantile of their sum."""
+    over = [max(late - mean, 0.0) for mean, late in parts]
+    share = math.hypot(*over) / math.fsum(over) if any(over) else 0.0
+    return [mean + share * more for (mean, _), more in zip(parts, over, strict=True)]
 
 
-def _prompts_before(rate: float, seconds: float, working: int, part: float) -> tuple[float, float]:
+def _prompts_before(rate: float, seconds: float, working: int, part: float, variation: float) -> tuple[float, float]:
     """Seconds that the prompts before one's own take: on average, and at most for this share of requests.
 
-    One server, equal work, requests at random: the mean by Pollaczek and Khinchine, the tail exponential with that mean
-    of those who wait at all; never more than one prompt of each other slot.
+    One server, requests at random: the mean by Pollaczek and Khinchine, the tail exponential with that mean of those
+    who wait at all; never more than one prompt of each other slot.
     """
     busy = rate * seconds
     all_others = (working - 1) * seconds
     if busy >= 1:
         return all_others, all_others
-    usual = busy * seconds / 2 / (1 - busy)
+    usual = busy * seconds * (1 + variation) / 2 / (1 - busy)
     long = usual / busy * math.log(busy / (1 - part)) if busy > 1 - part else 0.0
     return min(usual, all_others), min(long, all_others)
 

@@ -142,4 +142,4 @@ def quicker(box: Box, usage: Usage, slo: Slo) -> Device | None:
         ),
         key=lambda one: (one.bandwidth or 0, one.price is None, one.price or 0),
     )
-    return next((one for one in better if _planned(_with_card(box, one), usage, slo)[0] > before[0]), None)
+    return next((one for one in better if _planned(_with_card(box, one), usage, slo)[0] > max(before[0], 0)), None)

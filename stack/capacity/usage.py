@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from statistics import NormalDist
 from typing import Final
 
 
@@ -16,9 +17,10 @@ class PeopleError(ValueError):
 class Usage:
     """What people do. Every number is an assumption until it was given; `ASSUMPTIONS` has where each is from."""
 
-    input_tokens: float = 1020.0
+    input_tokens: float = 1155.0
+    input_spread: float = 0.5
     cached: float = 0.0
-    output_tokens: float = 340.0
+    output_tokens: float = 211.0
     think_s: float = 45.0
     active_share: float = 0.1
 
@@ -26,6 +28,7 @@ class Usage:
         """Raises PeopleError for numbers that cannot be."""
         wrong = {
             "input_tokens": not 1 <= self.input_tokens <= 1e7,
+            "input_spread": not 0 <= self.input_spread <= 3,
             "cached": not 0 <= self.cached < 1,
             "output_tokens": not 1 <= self.output_tokens <= 1e6,
             "think_s": not 0 <= self.think_s <= 86_400,
@@ -40,6 +43,16 @@ class Usage:
     def prompt_tokens(self) -> float:
         """Tokens of a prompt that have to be computed."""
         return self.input_tokens * (1 - self.cached)
+
+    @property
+    def variation(self) -> float:
+        """Variance of a prompt's length over its mean squared, log-normal."""
+        return math.exp(self.input_spread**2) - 1
+
+    def longest(self, part: float) -> float:
+        """How many times the mean the prompts are at most, for this share of requests (0 to 1)."""
+        spread = self.input_spread
+        return math.exp(NormalDist().inv_cdf(part) * spread - spread**2 / 2)
 
     @property
     def depth(self) -> float:
@@ -62,7 +75,13 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
         label="tokens of a question with all that goes before it",
         unit="tokens",
         allowed="1 to 10 million",
-        source="median of Azure's conversations, 1020 (arXiv 2311.18677)",
+        source="mean of Azure's conversations (trace of 2023, arXiv 2311.18677)",
+    ),
+    "input_spread": Assumption(
+        label="how much these differ: standard deviation of their logarithm, 0 for all alike",
+        unit="of ln",
+        allowed="0 to 3",
+        source="the same trace: mean 1155, median 1020",
     ),
     "cached": Assumption(
         label="share of them that the engine still has from the turn before",
@@ -74,13 +93,13 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
         label="tokens of an answer",
         unit="tokens",
         allowed="1 to 1 million",
-        source="mean of ShareGPT, 338 (arXiv 2309.06180); Azure's median is 129",
+        source="mean of the same trace; its median is 129",
     ),
     "think_s": Assumption(
         label="seconds from the end of an answer to the next question",
         unit="s",
         allowed="0 to a day",
-        source="assumption",
+        source="assumption, as in the load profile chat",
     ),
     "active_share": Assumption(
         label="share of the people with an account that are in a conversation at the peak",

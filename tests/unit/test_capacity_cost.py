@@ -61,7 +61,7 @@ def test_the_bill_is_the_arithmetic() -> None:
     one = bill(box(), Usage(), met, habits, PRICES)
     seconds = 200 * 0.4 * 3600
     assert one.tokens_out == pytest.approx(met.tokens * seconds / 1e6)
-    assert one.tokens_in == pytest.approx(met.requests * 1020 * seconds / 1e6)
+    assert one.tokens_in == pytest.approx(met.requests * 1155 * seconds / 1e6)
     assert one.kwh == pytest.approx(kwh_per_month(power(box(), habits), met.busy * 200 * 0.4 / 730))
     assert one.energy == pytest.approx(one.kwh * 0.3)
     assert one.capital == 1600
