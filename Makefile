@@ -7,12 +7,14 @@ PYTHON ?= python3
 # Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
 WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
 	SEED N ONLY REST FORMAT GGUF RATES DEPTH RUN \
-	PROFILE MIX USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX DIRECT
+	PROFILE MIX USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX DIRECT \
+	PEOPLE INPUT SPREAD OUTPUT CACHED THINK ACTIVE HOST_W HOST_IDLE_W CARD_IDLE_W CARD_W HOURS PEAK_SHARE GPU_PRICE HOST_PRICE \
+	API_PRICE KWH DOLLAR CURRENCY MONTHS APPLY
 $(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs plan calibrate load baseline preview down destroy env trust ca-renew password key keys basic client adopt \
+.PHONY: help up ask open status logs plan calibrate load baseline size preview down destroy env trust ca-renew password key keys basic client adopt \
 	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway \
 	bench-client bench-search bench-planner
 
@@ -62,6 +64,9 @@ load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=
 baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load GATE=1` holds a run against it
 	$(DEV)
 	@.venv/bin/python -m loadtests.baseline
+size: ## how many people this box serves, and what to buy: [RUN=folder(s)] [PEOPLE=20] [GPU_PRICE=… KWH=0.30 …] [FORMAT=json] [APPLY=1]
+	$(DEV)
+	@.venv/bin/python -m ops size
 doctor: ## check the host and get one streamed token
 	$(OPS) doctor
 down: ## stop the containers; `make up` starts them again

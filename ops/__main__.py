@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "plan": ("ops.plan", "plan"),
     "calibrate": ("ops.calibration", "calibrate"),
     "load": ("ops.load", "load"),
+    "size": ("ops.size", "size"),
     "bench-deploy": ("ops.bench", "bench"),
 }
 

@@ -26,6 +26,8 @@ ARROWS: Final = {
         "stack.config.explain", "stack.config.units",
         # a load run's words and profile are refused before anything is deployed for it
         "loadtests.words", "loadtests.workload",
+        # the answer that `make size` prints, and what it is given in
+        "loadtests.sizing", "loadtests.sizing.", "loadtests.results", "loadtests.slo",
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),

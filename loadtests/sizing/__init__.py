@@ -1,0 +1,1 @@
+"""How many people a machine serves, and what to buy: from its plan, from load runs, or from both."""

@@ -1,0 +1,313 @@
+"""What load runs tell of a machine: its speed with 1, 2, … answers at once, how people used it, and a check of both.
+
+A sweep (`make load USERS=1,2,4,8`) has a load after the other. The speed at each number of answers at once is taken
+from single requests (`observed`); what a prompt takes from requests that met nobody. The check leaves one level out,
+predicts its throughput from the others, and says how far off that was. Pure, but for `read`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Final
+
+from loadtests import results
+from loadtests.results import CannotRead, Level, Result
+from stack.capacity import observed, queueing, serving
+from stack.capacity.observed import ObservedError
+from stack.capacity.queueing import QueueError
+from stack.capacity.serving import SAME, Serving, Speeds
+from stack.capacity.speed import REACH, Speed
+from stack.capacity.usage import PeopleError, Usage
+
+ALLOWED: Final = 0.15
+"""How far a prediction may be off."""
+ARRIVING: Final = 0.25
+"""Of a load's time, people may still be coming: they do so in its first fifth."""
+ALONE: Final = 5
+"""Requests that met nobody, at least, for what a prompt takes."""
+LEAST_STEP: Final = 0.2
+"""Of a measured gap between tokens: what the prompts of others take of it cannot be more than the rest."""
+
+Row = Mapping[str, str]
+
+
+class CannotSize(ValueError):
+    """A run tells nothing of how many people are served; the message says why and what would."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One load of a run."""
+
+    level: Level
+    users: float | None
+    """None where requests came by a rate."""
+    rows: tuple[Row, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all people, once all of them are there: an answer's tokens are spread evenly from its first to its end."""
+        if not self.rows:
+            return self.level.tokens_per_second
+        starts = [float(row["intended_s"]) for row in self.rows]
+        low, high = min(starts) + ARRIVING * (max(starts) - min(starts)), max(starts)
+        total = 0.0
+        for start, row in zip(starts, self.rows, strict=True):
+            first, last = start + float(row["ttft_ms"] or 0) / 1000, start + float(row["e2e_ms"]) / 1000
+            inside = max(min(last, high) - max(first, low), 0.0)
+            total += float(row["output_tokens"] or row["pieces"]) * inside / max(last - first, 1e-9)
+        return total / (high - low) if high > low else self.level.tokens_per_second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One load run: its result, and the requests of each of its loads."""
+
+    name: str
+    result: Result
+    parts: tuple[Part, ...]
+    rows: tuple[Row, ...]
+    slots: int | None
+    """What the stack's configuration said; None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A machine as measured, and what people did to it."""
+
+    serving: Serving
+    usage: Usage
+    notes: tuple[str, ...]
+    known: Mapping[int, float]
+    """Answers at once -> tokens a second of all, as far as they were seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """One level, predicted from the others. Tokens a second."""
+
+    label: str
+    fitted_on: tuple[str, ...]
+    predicted: float | None
+    measured: float
+    why: str = ""
+    """Why there is no prediction."""
+
+    @property
+    def off(self) -> float | None:
+        """Predicted over measured, less one."""
+        return None if self.predicted is None or not self.measured else self.predicted / self.measured - 1
+
+    @property
+    def word(self) -> str:
+        """PASS, FAIL or n/a."""
+        return "n/a" if self.off is None else "PASS" if abs(self.off) <= ALLOWED else "FAIL"
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path) -> Run:
+    """A run from the folder that `make load` wrote. Raises CannotSize."""
+    try:
+        result = results.read(folder / "result.json")
+        text = (folder / "requests.csv").read_text(encoding="utf-8")
+    except (CannotRead, OSError, UnicodeDecodeError) as error:
+        raise CannotSize(f"RUN={folder}: {error}") from None
+    if bad := [gate.name for gate in result.gates if gate.side == "client" and gate.word == "FAIL"]:
+        raise CannotSize(
+            f"RUN={folder}: the client of that run was the bottleneck ({', '.join(bad)}), so its figures are not the "
+            "machine's: run it again with PROCESSES=2, or from another machine"
+        )
+    return of(folder.name, result, list(csv.DictReader(io.StringIO(text))))
+
+
+def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
+    """A run from its parts. Raises CannotSize for rows that are none."""
+    try:
+        segments = segmented(rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
+    told = result.environment.configuration
+    users = told.get("UNIT", "users") == "users"
+    levels = [one for one in result.levels if one.load is not None]
+    if not levels and told.get("SHAPE", "hold") == "hold" and re.fullmatch(r"[\d.]+", told.get("LOADS", "")):
+        levels, segments = [result.whole.model_copy(update={"load": float(told["LOADS"])})], [list(rows)]
+    matched = len(levels) == len(segments)
+    parts = [
+        Part(level=one, users=one.load if users else None, rows=tuple(segments[k]) if matched else ())
+        for k, one in enumerate(levels)
+    ]
+    slots = told.get("engine.parallel", "")
+    return Run(
+        name=name, result=result, parts=tuple(parts), rows=tuple(rows), slots=int(slots) if slots.isdecimal() else None
+    )
+
+
+def segmented(rows: Sequence[Row]) -> list[list[Row]]:
+    """The loads of a run, one after the other: the numbers of sessions begin anew with each."""
+    found: list[list[Row]] = []
+    seen: set[tuple[str, str, str]] = set()
+    for row in sorted(rows, key=lambda one: float(one["intended_s"])):
+        mark = (row["scenario"], row["session"], row["turn"])
+        if not found or mark in seen:
+            found.append([])
+            seen = set()
+        seen.add(mark)
+        found[-1].append(row)
+    return found
+
+
+# --- fitting ---------------------------------------------------------------------------------------------------------
+
+
+def fit(parts: Sequence[Part], rows: Sequence[Row], slots: int | None, *, context: int) -> Fitted:
+    """The machine that these loads show. Raises CannotSize when they show too little.
+
+    Args:
+        parts: the loads, for how people used it.
+        rows: the requests to learn from.
+        slots: how many answers it works on at once; the most that was seen where nobody knows.
+        context: tokens of a slot.
+    """
+    try:
+        answers = observed.answers(rows)
+        rates = observed.rates(answers)
+        prompts = _prompts(rows)
+        prompt, spread = fmean(prompts), pstdev(map(math.log, prompts))
+        usage = replace(_usage(parts, rows), input_spread=min(spread, 3.0))
+        known = {one.answers: _alone(one, prompt, usage.output_tokens) for one in rates}
+        last, notes = max(known), []
+        wanted = slots or last
+        if wanted > REACH * last:
+            notes.append(
+                f"{wanted} slots are configured and at most {last} answers were seen at once: this counts on "
+                f"{int(REACH * last)} only. A run with more people tells more."
+            )
+        decode = _levels(known, min(wanted, int(REACH * last)))
+    except (ObservedError, PeopleError) as error:
+        raise CannotSize(
+            f"{error}\nfix: a run with few and with many people tells it: make load USERS=1,2,4,8"
+        ) from None
+    speed = usage.prompt_tokens / prompt
+    prefill = Speed(value=speed, low=speed * (1 + SAME[0]), high=speed * (1 + SAME[1]), basis="measured in a load run")
+    if slots is None:
+        notes.append(f"How many slots the engine has is not known: {len(decode)}, the most answers seen at once.")
+    return Fitted(
+        serving=Serving(decode=decode, prefill=prefill, context=context, measured=True),
+        usage=usage, notes=tuple(notes), known=known,
+    )  # fmt: skip
+
+
+def more_slots(fitted: Fitted, slots: int) -> Serving | None:
+    """The same machine with so many slots; None beyond what its measurements tell."""
+    try:
+        return replace(fitted.serving, decode=_levels(fitted.known, slots))
+    except PeopleError:
+        return None
+
+
+def _levels(known: Mapping[int, float], slots: int) -> tuple[Speed, ...]:
+    if len(known) == 1 and slots == 1:
+        rate = known[1] if 1 in known else next(iter(known.values()))
+        return (Speed(value=rate, low=rate * (1 + SAME[0]), high=rate * (1 + SAME[1]), basis="measured alone"),)
+    return serving.levels(known, slots)
+
+
+def _alone(one: observed.Rate, prompt: float, output: float) -> float:
+    """Tokens a second of so many answers without the prompts of their neighbours, which come once for each answer."""
+    step = one.answers / one.rate
+    return one.answers / max(step - (one.answers - 1) * prompt / output, LEAST_STEP * step)
+
+
+def _prompts(rows: Sequence[Row]) -> list[float]:
+    """Seconds to the first token of requests that met nobody, less a step. Raises ObservedError for too few."""
+    spans = sorted(
+        ((float(row["intended_s"]), float(row["e2e_ms"]) / 1000, row) for row in rows), key=lambda one: one[:2]
+    )
+    found, busy = [], 0.0
+    for start, took, row in spans:
+        if start >= busy and row["outcome"] == "ok" and row["ttft_ms"]:
+            found.append(max(float(row["ttft_ms"]) - float(row["tpot_ms"] or 0), 0.1) / 1000)
+        busy = max(busy, start + took)
+    if len(found) < ALONE:
+        raise ObservedError(
+            f"{len(found)} requests met nobody else at work, so what a prompt takes is not known; it takes {ALONE}"
+        )
+    return found
+
+
+def _usage(parts: Sequence[Part], rows: Sequence[Row]) -> Usage:
+    done = [row for row in rows if row["outcome"] == "ok" and row["output_tokens"] and row["input_tokens"]]
+    if not done:
+        raise ObservedError("no answer has its tokens counted")
+    thinks = [one for part in parts for one in _thinks(part)]
+    usage = Usage(
+        input_tokens=fmean(float(row["input_tokens"]) for row in done),
+        output_tokens=fmean(float(row["output_tokens"]) for row in done),
+        input_spread=0.0,  # long prompts are in `late`
+    )
+    return replace(usage, think_s=min(fmean(thinks), 86_400.0)) if thinks else usage
+
+
+def _thinks(part: Part) -> list[float]:
+    """Seconds from each answer to the next question of the same person; none where requests come by a rate.
+
+    People have seats: who has seat k of n has the sessions k, k + n, k + 2n, …
+    """
+    seats: dict[int, list[tuple[float, float]]] = {}
+    for row in part.rows if part.users else ():
+        start = float(row["intended_s"])
+        seat = int(row["session"]) % round(part.users or 1)
+        seats.setdefault(seat, []).append((start, start + float(row["e2e_ms"]) / 1000))
+    return [max(then[0] - now[1], 0.0) for times in seats.values() for now, then in pairwise(sorted(times))]
+
+
+# --- the check -------------------------------------------------------------------------------------------------------
+
+
+def held_out(run: Run, *, context: int) -> tuple[HeldOut, ...]:
+    """Every level but the first, predicted from the others; none for fewer than three levels."""
+    if len(run.parts) < 3 or not all(part.rows for part in run.parts):
+        return ()
+    slots = run.slots or _most(run)
+    return tuple(
+        _predicted(one, [part for part in run.parts if part is not one], slots, context) for one in run.parts[1:]
+    )
+
+
+def _most(run: Run) -> int | None:
+    """The most answers at once that were seen: a setting of the server, which no level may be blind for."""
+    try:
+        return max(one.answers for one in observed.rates(observed.answers(run.rows)))
+    except ObservedError:
+        return None
+
+
+def _predicted(one: Part, others: Sequence[Part], slots: int | None, context: int) -> HeldOut:
+    labels = tuple(part.level.label for part in others)
+    measured = one.tokens_per_second
+    try:
+        fitted = fit(others, [row for part in others for row in part.rows], slots, context=context)
+        predicted = throughput(one, fitted)
+    except (CannotSize, QueueError, PeopleError) as error:
+        why = str(error).partition("\n")[0]
+        return HeldOut(label=one.level.label, fitted_on=labels, predicted=None, measured=measured, why=why)
+    return HeldOut(label=one.level.label, fitted_on=labels, predicted=predicted, measured=measured)
+
+
+def throughput(part: Part, fitted: Fitted) -> float:
+    """Tokens a second of all people at this load, as predicted. Raises QueueError, PeopleError."""
+    speeds = Speeds(fitted.serving, fitted.usage, "value")
+    if part.users is None:
+        return min(part.level.load or 0.0, speeds.ends(fitted.serving.slots)) * fitted.usage.output_tokens
+    queue = queueing.closed(round(part.users), fitted.usage.think_s, speeds.ends, fitted.serving.slots)
+    return queue.throughput * fitted.usage.output_tokens

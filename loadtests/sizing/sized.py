@@ -1,0 +1,275 @@
+"""The answer: how many people, what stops there, what the next step brings, what to buy, what it costs. Pure.
+
+From a plan (a `Box`), from load runs, or from both: what was measured goes before what is modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Final
+
+from loadtests import slo as objectives
+from loadtests.metrics import Objectives
+from loadtests.results import Answer as Search
+from loadtests.sizing.measured import CannotSize, Fitted, HeldOut, Part, Row, Run, fit, held_out, more_slots
+from stack.capacity import cost, steps
+from stack.capacity.box import Box, serving
+from stack.capacity.choose import Choice, ChooseError, Market, choose
+from stack.capacity.cost import Beside, Bill, CostError, Habits, Prices
+from stack.capacity.facts import Known
+from stack.capacity.fit import MOST_SLOTS, Settings
+from stack.capacity.people import MOST_PEOPLE, Answer, Met, meet, people
+from stack.capacity.serving import CASES, Serving
+from stack.capacity.usage import PeopleError, Slo, Usage
+
+POINTS: Final = 24
+"""Of a plot over people."""
+REACH: Final = 1.6
+"""A plot goes so far beyond the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked, and what is assumed in place of what is usual."""
+
+    people: int | None = None
+    """To buy for; None: as many as are served now."""
+    usage: dict[str, float] = field(default_factory=dict)
+    """Numbers of `Usage` that were given."""
+    slo: Slo = field(default_factory=Slo)
+    habits: Habits = field(default_factory=Habits)
+    prices: Prices = field(default_factory=lambda: Prices(currency="USD"))
+    market: Market = field(default_factory=lambda: Market(currency="USD"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A next step, in words, and who is served then."""
+
+    what: str
+    before: int
+    after: int | None
+    why: str
+    """What stops then, or why it cannot be."""
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """Everything that is said."""
+
+    stack: str
+    made: str
+    """When, RFC 3339."""
+    asked: Asked
+    answer: Answer
+    curve: tuple[tuple[Met, Met, Met], ...]
+    """For growing numbers of people: with low, expected and high speeds."""
+    box: Box | None
+    model: str
+    runs: tuple[Run, ...]
+    fitted: Fitted | None
+    """What the runs tell."""
+    notes: tuple[str, ...]
+    held: tuple[HeldOut, ...]
+    changes: tuple[Change, ...]
+    choice: Choice | None
+    choice_why: str
+    bill: Bill | None
+    bill_why: str
+    watts: float | None
+    """At work, all of it."""
+    beside: Beside | None
+
+    @property
+    def measured(self) -> bool:
+        """Whether the answer rests on a load run."""
+        return bool(self.runs)
+
+    @property
+    def found(self) -> Search | None:
+        """What a search on this machine found, within the same objectives and with people as they were there."""
+        for run in self.runs:
+            one = run.result.answer
+            same = (
+                run.result.objectives
+                == objectives.limits(Objectives(ttft=self.asked.slo.ttft, tpot=self.asked.slo.tpot))
+                and not self.asked.usage
+            )
+            if one is not None and one.unit == "users" and one.value is not None and same:
+                return one
+        return None
+
+
+def size(
+    stack: str,
+    made: str,
+    asked: Asked,
+    *,
+    box: Box | None = None,
+    known: Known | None = None,
+    settings: Settings | None = None,
+    runs: Sequence[Run] = (),
+    context: int = 4096,
+    model: str = "",
+    watts: float | None = None,
+) -> Sized:
+    """The answer. Raises CannotSize or PeopleError where there is none.
+
+    Args:
+        stack: its name.
+        made: when, RFC 3339.
+        asked: words and assumptions.
+        box: the machine as it is planned; None where nothing can be said of it (a CPU, cards without a bandwidth).
+        known: what is known of the model.
+        settings: how the engine is set up.
+        runs: load runs on it.
+        context: tokens of a slot.
+        model: its name.
+        watts: of one card at work, measured.
+    """
+    fitted = _fitted(runs, context)
+    if fitted is None and box is None:
+        raise CannotSize(
+            "nothing is known of how quick this machine is\n"
+            f"fix: make load STACK={stack} USERS=1,2,4,8, then make size STACK={stack} RUN=<the folder it names>"
+        )
+    usage = replace(fitted.usage if fitted else Usage(), **asked.usage)
+    serves = fitted.serving if fitted else serving(box, usage) if box else None
+    assert serves is not None  # noqa: S101 (one of both is there)
+    answer = people(usage, asked.slo, serves)
+    wanted = asked.people or max(answer.planned, 1)
+    choice, choice_why = _choice(wanted, known, settings, usage, asked)
+    bill, bill_why = _bill(box, usage, answer.met, asked, watts)
+    return Sized(
+        stack=stack, made=made, asked=asked, answer=answer, curve=tuple(_curve(answer, serves)),
+        box=box, model=model or (known.shape.name if known else ""), runs=tuple(runs),
+        fitted=fitted, notes=fitted.notes if fitted else (),
+        held=tuple(one for run in runs for one in held_out(run, context=context)),
+        changes=(*(_measured_changes(fitted, answer, usage, asked.slo) if fitted else ()),
+                 *(_modelled_changes(box, usage, asked.slo, fitted is None) if box else ())),
+        choice=choice, choice_why=choice_why, bill=bill, bill_why=bill_why, watts=_watts(box, asked, watts),
+        beside=_beside(box, answer),
+    )  # fmt: skip
+
+
+def joined(runs: Sequence[Run]) -> tuple[list[Part], list[Row]]:
+    """The loads and requests of several runs, as if one had come after the other."""
+    parts: list[Part] = []
+    rows: list[Row] = []
+    for run, number in zip(runs, count(), strict=False):
+        apart = number * 1e7  # seconds: no run is as long
+        parts += run.parts
+        rows += [{**row, "intended_s": str(float(row["intended_s"]) + apart)} for row in run.rows]
+    return parts, rows
+
+
+def _fitted(runs: Sequence[Run], context: int) -> Fitted | None:
+    if not runs:
+        return None
+    parts, rows = joined(runs)
+    slots = {run.slots for run in runs}
+    if len(slots) > 1:
+        told = ", ".join(str(one or "not known") for one in sorted(slots, key=str))
+        raise CannotSize(f"these runs were of engines with different numbers of slots ({told}): give one of them")
+    return fit(parts, rows, slots.pop(), context=context)
+
+
+def _curve(answer: Answer, serves: Serving) -> Iterator[tuple[Met, Met, Met]]:
+    top = min(max(round(answer.active.high * REACH), serves.slots, 4), MOST_PEOPLE)
+    numbers = sorted({1 + round(k * (top - 1) / (POINTS - 1)) for k in range(POINTS)})
+    for number in numbers:
+        low, value, high = (meet(number, answer.usage, answer.slo, serves, case) for case in CASES)
+        yield low, value, high
+
+
+def _measured_changes(fitted: Fitted, before: Answer, usage: Usage, slo: Slo) -> Iterator[Change]:
+    """What the measured machine would do with one slot more, and twice."""
+    slots = len(fitted.serving.decode)
+    tried = [("the same machine twice", replace(fitted.serving, engines=2))]
+    if more := more_slots(fitted, slots + 1):
+        tried.insert(0, (f"one more slot ({slots + 1}), if memory has room", more))
+    best, served = _best(fitted, before)
+    if served > before.planned and best not in {slots, slots + 1} and (more := more_slots(fitted, best)):
+        tried.insert(len(tried) - 1, (f"{best} slots, if memory has room", more))
+    for what, serves in tried:
+        after = people(usage, slo, serves)
+        yield Change(what=what, before=before.planned, after=after.planned, why=after.why, measured=True)
+
+
+def _modelled_changes(box: Box, usage: Usage, slo: Slo, alone: bool) -> Iterator[Change]:
+    try:
+        before = steps.answer(box, usage, slo).planned
+    except PeopleError:
+        before = 0
+    for one in steps.steps(box, usage, slo):
+        if not alone and one.kind in {"slot", "host"}:
+            continue  # measured above
+        after = one.answer.planned if one.answer else None
+        why = one.answer.why if one.answer else one.refused
+        yield Change(what=one.what, before=before, after=after, why=why, measured=False)
+
+
+def _choice(
+    wanted: int, known: Known | None, settings: Settings | None, usage: Usage, asked: Asked
+) -> tuple[Choice | None, str]:
+    if settings is None:
+        return None, "Nothing is offered: what the model is made of is not known."
+    try:
+        return choose(wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits), ""
+    except (ChooseError, PeopleError) as wrong:
+        return None, f"Nothing is offered: {wrong}."
+
+
+def _bill(box: Box | None, usage: Usage, met: Met, asked: Asked, watts: float | None) -> tuple[Bill | None, str]:
+    if box is None:
+        return None, "What it costs is not known: the stack does not say which cards it has (engine.hardware)."
+    try:
+        return cost.bill(box, usage, met, asked.habits, asked.prices, watts=watts), ""
+    except CostError as wrong:
+        return None, f"What it costs is not known: {wrong}."
+
+
+def _watts(box: Box | None, asked: Asked, watts: float | None) -> float | None:
+    try:
+        return cost.power(box, asked.habits, watts).busy if box else None
+    except CostError:
+        return None
+
+
+def _beside(box: Box | None, answer: Answer) -> Beside | None:
+    try:
+        return (
+            cost.beside([box], people=answer.named.of(answer.serving.plan), tokens=answer.met.tokens) if box else None
+        )
+    except CostError:
+        return None
+
+
+def best_slots(sized: Sized) -> int | None:
+    """The fewest slots of an engine that serve the most people; None where that is no more than now."""
+    answer, slots = sized.answer, len(sized.answer.serving.decode)
+    if sized.fitted is None:
+        best = steps.widest(sized.box, answer.usage, answer.slo).settings.slots if sized.box else slots
+        return best if best != slots and _planned(sized, best) > answer.planned else None
+    best, served_then = _best(sized.fitted, answer)
+    return best if served_then > answer.planned else None
+
+
+def _best(fitted: Fitted, answer: Answer) -> tuple[int, int]:
+    """(slots, people): the fewest slots that serve the most, as far as the measurements tell."""
+    served = {len(fitted.serving.decode): answer.planned}
+    for tried in range(1, MOST_SLOTS + 1):
+        if (serves := more_slots(fitted, tried)) is not None:
+            served[tried] = people(answer.usage, answer.slo, serves).planned
+    best = min(served, key=lambda tried: (-served[tried], tried))
+    return best, served[best]
+
+
+def _planned(sized: Sized, slots: int) -> int:
+    if sized.box is None:
+        return 0
+    box = replace(sized.box, settings=replace(sized.box.settings, slots=slots))
+    return steps.answer(box, sized.answer.usage, sized.answer.slo).planned
