@@ -132,6 +132,8 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
     stop, progress = Stop(), Progress(sys.stderr)
     if found.ruler is None:
         progress.line("the server does not count prompts as tokens: a word is taken for one")
+    if warning := workload.warning(profile, wanted.facts["configuration"].get("engine.contextLength", "")):
+        progress.line(warning)
     began, before = time.time(), _counted(wanted.server)
     with Fleet(wanted.target, profile, processes=wanted.words.processes, timeout=wanted.words.timeout) as fleet:
         outcome = Course(

@@ -186,6 +186,20 @@ def beyond(profile: Profile, context: int) -> float:
     return sum(conversation.tokens(index) > context for conversation, index in picked) / SAMPLE
 
 
+def warning(profile: Profile, context: str) -> str:
+    """What is to be said before a load on an engine with this context (tokens, as text); empty when it has the room.
+
+    Engines cut what is too long, most of them silently, and answer quicker than they should.
+    """
+    share = beyond(profile, int(context)) if context.isdecimal() else 0.0
+    if share < 0.01:
+        return ""
+    return (
+        f"{share:.0%} of the requests of {profile.name!r} do not fit into the engine's context of {int(context):,} "
+        "tokens and will be cut: take a larger engine.contextLength, or a profile of your own"
+    )
+
+
 def _picked(profile: Profile, seed: int, number: int) -> tuple[Conversation, int]:
     """A turn, picked in proportion to how many there are.
 

@@ -210,6 +210,14 @@ def test_what_a_context_has_no_room_for_is_counted() -> None:
     assert workload.beyond(who, 200) == pytest.approx(0.5, abs=0.06)
 
 
+def test_requests_that_will_be_cut_are_told_beforehand() -> None:
+    assert re.match(
+        r"\d\d% of the requests of 'agent' do not fit into the engine's context of 4,096",
+        workload.warning(PROFILES["agent"], "4096"),
+    )
+    assert [workload.warning(PROFILES["agent"], context) for context in ("131072", "", "not known")] == [""] * 3
+
+
 # --- profiles --------------------------------------------------------------------------------------------------------
 
 
