@@ -125,6 +125,7 @@ def test_an_open_loop_keeps_its_law(one: Engine, others: Fleets, processes: int)
     )
     load = whole(others.hold(wanted), one)
     assert len({record.session for record in load.records}) == len(load.records), "each is a person of its own"
+    assert min(late(record) for record in load.records) >= 0, "made ready before its moment, but sent at it"
     sent = np.array([record.sent_ns - load.began_ns for record in load.records]) / SECOND
     if load.client.lag is not None and load.client.lag < QUIET:
         _, p = kolmogorov(np.diff(np.sort(sent)), lambda gap: 1 - np.exp(-150 * gap))
