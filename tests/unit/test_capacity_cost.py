@@ -26,6 +26,7 @@ from stack.capacity.devices import find
 from stack.capacity.memory import GIB
 from stack.capacity.steps import answer
 from stack.capacity.usage import Slo, Usage
+from tests.support.samples import ROOT
 from tests.unit.test_capacity_steps import box
 
 DRAWS = Power(busy=470, idle=80, printed=True)
@@ -106,6 +107,10 @@ def test_what_is_needed_beside_the_cards_adds_up() -> None:
     assert Beside.total(beside(models, people=30, tokens=1, services=0).memory) < Beside.total(need.memory)
     two_hosts = beside([replace(box(), hosts=2)], people=1, tokens=1)
     assert Beside.total(two_hosts.cores) == pytest.approx(1 + 0.1 + 2)
+
+
+def test_what_the_gateway_passes_on_is_what_its_benchmark_says() -> None:
+    assert f"{GATEWAY:,}" in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_every_number_says_where_it_is_from() -> None:

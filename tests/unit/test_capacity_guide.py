@@ -52,13 +52,13 @@ def test_every_figure_of_the_notes_is_there_with_ours(text: str) -> None:
         assert one.basis
 
 
-@pytest.mark.parametrize("one", figures(), ids=lambda one: one.says)
-def test_what_is_more_than_a_quarter_apart_says_why(one: Figure) -> None:
-    assert 0 <= one.ours[0] <= one.ours[1] < math.inf
-    assert one.theirs[0] <= one.theirs[1]
-    if one.differs:
-        assert len(one.why) > 40
-        assert one.why.endswith(".")
+def test_what_is_more_than_a_quarter_apart_says_why() -> None:
+    for one in figures():
+        assert 0 <= one.ours[0] <= one.ours[1] < math.inf, one.says
+        assert one.theirs[0] <= one.theirs[1], one.says
+    differing = [one for one in figures() if one.differs]
+    assert len(differing) > 10
+    assert [one.says for one in differing if len(one.why) < 40 or not one.why.endswith(".")] == []
 
 
 def test_how_far_apart_is_from_the_nearer_ends() -> None:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 
+from loadtests.workload import PROFILES
 from stack.capacity.people import Binds, meet, people, within
 from stack.capacity.serving import Serving
 from stack.capacity.speed import Speed
@@ -224,6 +225,13 @@ def test_every_number_says_where_it_is_from() -> None:
     assert [row[0] for row in rows] == [one.label for one in ASSUMPTIONS.values()]
     assert [row[3] for row in rows if row[1] == 20] == ["given"]
     assert all(row[3] and row[2] for row in rows)
+
+
+def test_people_are_by_default_those_of_the_load_profile_chat() -> None:
+    usage, chat = Usage(), PROFILES["chat"]
+    assert usage.input_tokens == pytest.approx(chat.prompt_tokens, rel=0.1)
+    assert usage.output_tokens == pytest.approx(chat.output.mean, rel=0.05)
+    assert usage.think_s == pytest.approx(chat.think.mean, rel=0.05)
 
 
 @pytest.mark.parametrize(
