@@ -20,6 +20,12 @@ ENGINE: Final = (
     "accelerator", "instances", "parallel", "max_loaded_models", "context_length", "kv_cache", "flash_attention",
     "keep_alive", "queue",
 )  # fmt: skip
+# What the report calls it: the service, where its version stands in what it prints, its name, the command.
+ASKED: Final = {
+    "engine": (OWN_ENGINE, r"version is (\S+)", "Ollama", ("ollama", "--version")),
+    "gateway": ("gateway", r"^v?(\S+)", "Caddy", ("caddy", "version")),
+    "chat": ("chat", r'"version": *"([^"]+)"', "Open WebUI", ("cat", "/app/package.json")),
+}
 SMI: Final = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 
 Facts = dict[str, dict[str, str]]
@@ -76,7 +82,7 @@ def versions(pulumi: Pulumi, info: Mapping[str, Any], deployment: Mapping[str, A
         "docker": str(info.get("ServerVersion") or ""),
         "kernel": str(info.get("KernelVersion") or ""),
         "system": str(info.get("OperatingSystem") or ""),
-        "engine": _engine(pulumi.tools.docker, f"{PROJECT}-{pulumi.stack}-{OWN_ENGINE}"),
+        **programs(pulumi.tools.docker, f"{PROJECT}-{pulumi.stack}"),
         "parts": ", ".join(str(host.get("source")) for host in found.get("hosts") or ()),
     }
     for service in found.get("services") or ():
@@ -109,13 +115,17 @@ def configuration(platform: Platform) -> dict[str, str]:
     return said
 
 
-def _engine(docker: DockerCli, container: str) -> str:
-    try:
-        done = docker.attempt(["exec", container, "ollama", "--version"], limit=LIMIT)
-    except DockerError:
-        return ""
-    found = re.search(r"version is (\S+)", done.out)
-    return f"Ollama {found[1]}" if found and not done.code else ""
+def programs(docker: DockerCli, prefix: str) -> dict[str, str]:
+    """Versions as the programs tell them; nothing of what is not there."""
+    said = {}
+    for name, (service, pattern, form, command) in ASKED.items():
+        try:
+            done = docker.attempt(["exec", f"{prefix}-{service}", *command], limit=LIMIT)
+        except DockerError:
+            continue
+        if not done.code and (found := re.search(pattern, done.out)):
+            said[name] = f"{form} {found[1]}"
+    return said
 
 
 def _image(docker: DockerCli, container: str) -> str:

@@ -425,6 +425,16 @@ class TestFacts:
         stack.write(PLATFORM | {"engine": {"accelerator": "amd", "deviceGroups": [44]}})
         assert facts.gpus(settings.platform(stack.file)) is None
 
+    def test_programs_tell_their_versions_and_who_is_not_there_is_left_out(self) -> None:
+        said = {"ollama": "ollama version is 0.35.0\n", "gateway": "v2.11.9 h1:abc=\n"}
+
+        def docker(command: Any, _env: Any, _limit: Any, _text: Any) -> Result:
+            service = command[2].removeprefix("private-llm-dev-")
+            return Result(0, said[service], "") if service in said else Result(1, "", "no such container")
+
+        found = facts.programs(DockerCli({}, runner=docker), "private-llm-dev")
+        assert found == {"engine": "Ollama 0.35.0", "gateway": "Caddy 2.11.9"}
+
     def test_the_commit_says_whether_the_files_are_its_own(self, tmp_path: Path) -> None:
         assert facts.project(tmp_path) == "not known"
         for words in ("init -q .", "-c user.name=a -c user.email=a@b commit -q --allow-empty -m first"):
