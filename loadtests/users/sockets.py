@@ -1,8 +1,8 @@
 """The chat's socket as its page opens it: Socket.IO 5 (Engine.IO 4) over one WebSocket, its events told by message.
 
 Open WebUI sends each event of an account to every socket of that account. People who share an account therefore share
-one socket here: with one each, n people would make the chat send every token n times, which no real people do. (Each worker process has one
-of its own: with several, the chat sends each token to all of them.)
+one socket here: with one each, n people would make the chat send every token n times, which no real people do. (Each
+worker process has one of its own: with several, the chat sends each token to all of them.)
 
 Runs under gevent, which must have patched the process.
 """
