@@ -124,8 +124,8 @@ def test_nothing_of_a_trace_is_lost(rows: list[tuple[float, int]]) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ('{"operation": "chat", "status": 2', "line 2: no JSON object: "),
-        ("half a line", "line 2: no JSON object: 'half a line'"),
+        ('{"operation": "chat", "status": 2', "line 2: it is no JSON object"),
+        ("half a line", "line 2: it is no JSON object"),
         (line(ts=None), "line 2: it has no ts"),
         (line(ts="NaN"), "line 2: ts: 'NaN' is no number"),
         (line(input_tokens=-3), "line 2: input_tokens: -3 is no number of tokens"),
@@ -152,6 +152,7 @@ def test_rows_of_a_table_are_told_too() -> None:
 
 def test_too_many_such_lines_are_refused_with_the_first_of_them() -> None:
     said = refused([line(), *["rubbish"] * 4, line()])
+    assert "rubbish" not in said, "it may be a file of keys"
     assert "access.log: 4 of 6 lines cannot be read: line 2: " in said
     assert "line 4" in said
     assert "line 5" not in said
@@ -218,7 +219,7 @@ def test_the_command_prints_a_profile_and_errors_in_words(tmp_path: Path, capsys
     assert replay.main([str(tmp_path / "a.log")]) == 0
     out, err = capsys.readouterr()
     assert "input: fixed:30" in out
-    assert "line 2: no JSON object" in err
+    assert "line 2: it is no JSON object" in err
     assert replay.main([str(tmp_path / "none")]) == 2
     out, err = capsys.readouterr()
     assert (out, "cannot be read" in err) == ("", True)
