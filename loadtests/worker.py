@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -159,12 +160,23 @@ def _watch(stdin: int) -> None:
     gone.start(lambda: os._exit(0))
 
 
+def _first() -> None:
+    """Goes before others on this machine, where that is allowed (root).
+
+    A worker sleeps nearly all the time, but must be there at once: beside an engine that computes on the same cores it
+    was late by 6 ms (p99) and called back 5 ms late, with this by 0.5 and 0.9 ms.
+    """
+    with suppress(OSError, AttributeError):  # not root, or no Linux
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
 def main() -> None:
     """Reads its orders and works."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; the fleet says what happens
     size = int.from_bytes(sys.stdin.buffer.read(8), "big")
     orders = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301  (from the process that started this one)
     _watch(sys.stdin.fileno())
+    _first()
     gc.collect()
     gc.freeze()  # what is there now stays: looking through it again would hold up the loop
     Worker(orders).join()
