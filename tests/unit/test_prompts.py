@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests import prompts
@@ -24,6 +24,7 @@ def test_words_are_plain_and_there_are_enough_of_them() -> None:
     assert len(prompts.filler(500, rng()).split()) == 500
 
 
+@settings(deadline=None)
 @given(words=st.integers(1, 400), answer=st.integers(0, 2000))
 def test_a_question_has_so_many_words_its_task_included(words: int, answer: int) -> None:
     assert len(prompts.question(words, answer, rng()).split()) == words
@@ -43,6 +44,7 @@ def test_no_two_texts_begin_alike_but_what_is_shared() -> None:
     assert prompts.shared(50, 3) == prompts.shared(50, 3) != prompts.shared(50, 4)
 
 
+@settings(deadline=None)
 @given(
     per_word=st.floats(0.6, 3), frame=st.floats(0, 50), sizes=st.lists(st.integers(1, 5000), min_size=2, unique=True)
 )

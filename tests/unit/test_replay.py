@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests import arrivals, replay, workload
@@ -113,6 +113,7 @@ def test_speed_moves_the_moments_alone() -> None:
             log.at(wrong)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 100_000)), min_size=1, max_size=50))
 def test_nothing_of_a_trace_is_lost(rows: list[tuple[float, int]]) -> None:
     log = gathered("at_s,input_tokens", *(f"{at!r},{tokens}" for at, tokens in rows))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests import lengths, workload
@@ -109,6 +109,7 @@ def test_traces_that_are_none_are_refused_with_the_line(tmp_path: Path, content:
         Length.parse("trace:trace", tmp_path)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100_000), min_size=1, max_size=400))
 def test_a_summary_keeps_the_mean(values: list[int]) -> None:
     # Values are rounded; groups differ by one in size.
