@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
 from typing import Final
 
 from stack.capacity.queueing import MOST, Queue, QueueError, closed
@@ -159,7 +160,7 @@ def meet(count: int, usage: Usage, slo: Slo, serving: Serving, case: Case = "val
     return Met(
         people=count,
         ttft=wait + math.fsum(prompts) + speeds.step(crowd),
-        tpot=speeds.gap(crowd),
+        tpot=_gap(speeds, queue, crowd, usage, slo.part),
         wait=wait,
         behind=math.fsum(prompts),
         tokens=queue.throughput * usage.output_tokens,
@@ -193,6 +194,19 @@ def _crowd(queue: Queue, part: float) -> int:
         if total >= part or others + 1 >= queue.slots:
             return others + 1
     return min(len(queue.found), queue.slots)
+
+
+def _gap(speeds: Speeds, queue: Queue, crowd: int, usage: Usage, part: float) -> float:
+    """Seconds between an answer's tokens that this share of answers does not exceed.
+
+    As many at work as usual; what a crowd adds, and what more prompts of neighbours than usual add (they come at
+    random), know nothing of each other.
+    """
+    seen = math.fsum(share * min(others + 1, queue.slots) for others, share in enumerate(queue.found))
+    usual = min(max(round(seen), 1), crowd)
+    beside = -(-usual // speeds.engines) - 1
+    more = NormalDist().inv_cdf(part) * math.sqrt(beside * (1 + usage.variation)) * speeds.prompt / usage.output_tokens
+    return speeds.gap(usual) + math.hypot(speeds.gap(crowd) - speeds.gap(usual), more)
 
 
 def _sum(*parts: tuple[float, float]) -> list[float]:

@@ -111,7 +111,7 @@ class Speeds:
             best = max(best, float(getattr(speed, case)))
             rates.append(best)
         self._rates: Sequence[float] = rates
-        self._engines = serving.engines
+        self.engines = serving.engines
         self._output = usage.output_tokens
         self._ceiling = min(serving.ceilings.values(), default=math.inf)
         self.prompt = usage.prompt_tokens / float(getattr(serving.prefill, case))
@@ -123,11 +123,11 @@ class Speeds:
 
     def step(self, working: int) -> float:
         """Seconds of a step, or until the narrowest part has let a token of each pass."""
-        return max(self.alone(-(-working // self._engines)), working / self._ceiling)
+        return max(self.alone(-(-working // self.engines)), working / self._ceiling)
 
     def gap(self, working: int) -> float:
         """Seconds between an answer's tokens, while the prompts of its neighbours interrupt it."""
-        mine = -(-working // self._engines)
+        mine = -(-working // self.engines)
         return max(self.alone(mine) + (mine - 1) * self.prompt / self._output, working / self._ceiling)
 
     def writing(self, working: int) -> float:
@@ -136,8 +136,8 @@ class Speeds:
 
     def ends(self, working: int) -> float:
         """Requests a second that end, over all engines, each with its even part of them."""
-        each, more = divmod(working, self._engines)
-        ended = (self._engines - more) * self._engine(each) + (more * self._engine(each + 1) if more else 0.0)
+        each, more = divmod(working, self.engines)
+        ended = (self.engines - more) * self._engine(each) + (more * self._engine(each + 1) if more else 0.0)
         return min(ended, self._ceiling / self._output)
 
     def _engine(self, working: int) -> float:
