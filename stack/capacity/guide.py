@@ -90,7 +90,8 @@ def _people() -> str:
     rows = [(_short(card), _gib(card.memory), *(_served(card, name) for name in MODELS)) for card in _cards()]
     text = (
         "People in a conversation at the same time, on one card, with the number of slots that serves the most (in "
-        f"brackets). About {1 / Usage().active_share:.0f} times as many may have an account."
+        f"brackets); 0 where not even one is served so. About {1 / Usage().active_share:.0f} times as many may have an "
+        "account."
     )
     return f"## People for each card\n\n{_paragraph(text)}\n\n{_table(('card', 'GiB', *MODELS), rows)}"
 
