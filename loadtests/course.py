@@ -5,6 +5,7 @@ Everything here asks a fleet for loads and reads what came of them; it neither k
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from loadtests.gates import Gate, Server
 from loadtests.hold import Measured, Patience, Runner, Tally, grace, label, measured
 from loadtests.loads import Held, Load
 from loadtests.metrics import SECOND
-from loadtests.probe import Prober, Tried
+from loadtests.probe import PROBES, Prober, Tried
 from loadtests.records import Record
 from loadtests.stats import Verdict
 from loadtests.words import Shape, Unit, Words
@@ -139,6 +140,11 @@ class Course:
             told=lambda load, tally, seconds: self.told(label(load, unit), tally, seconds),
             said=lambda line: self.said(f"{unit} {line}"),
         )  # fmt: skip
+        if self.words.budget < PROBES * prober.least:
+            self.said(
+                f"a probe takes at least {prober.least:.3g} s here, and a search about {PROBES} of them: this one may "
+                f"end without a number (BUDGET={math.ceil(PROBES * prober.least / 60)}m)"
+            )
         found = search.search(plan, prober, prober.said)
         self.said(f"the search ended: {found.ending}, {found.why}")
         levels = tuple(self._level(one) for one in _longest(prober.tried))

@@ -26,6 +26,11 @@ WARM_UP: Final = 0.2
 """Of a probe's time."""
 ANSWERS: Final = 3
 """A probe lasts at least as long as so many answers, one after the other."""
+GROWS: Final = 10
+"""And so many times as long as the longest objective: where a tenth too much comes, the queue has then grown to it. In
+shorter probes any load looks fine."""
+PROBES: Final = 20
+"""A search takes about so many."""
 LOOKS: Final = (0.2, 0.4, 0.7)
 """After these shares of its time a probe is looked at, and at its end."""
 MORE: Final = 1.2
@@ -106,6 +111,11 @@ class Prober:
         self.said(f"{load:g}: not counted, {why}")
         return why
 
+    @property
+    def least(self) -> float:
+        """The shortest probe that says something (seconds)."""
+        return max(ANSWERS * self.answer_s, GROWS * max(slo.limits(self.objectives).values(), default=0.0))
+
     def _time(self, *, final: bool) -> float:
         """How long the next probe may take."""
         now = self.clock()
@@ -118,7 +128,7 @@ class Prober:
             done = sum(one.final for one in self.tried)
             planned = (levels + 1) * self.plan.repeats  # one load more, as the interval often wants it
             seconds = left / max(planned - done, 1 + -done % self.plan.repeats)
-        least = ANSWERS * self.answer_s
+        least = self.least
         if left < max(seconds, least) * 0.99 or self.stopped():
             raise OutOfTime(STOPPED if self.stopped() else f"the {self.seconds:g} s were over")
         return max(seconds, least)

@@ -162,6 +162,16 @@ def test_a_search_ends_with_its_budget() -> None:
         assert outcome.found.caution.startswith("the 60 s were over, before all repetitions were done")
 
 
+def test_probes_are_long_enough_for_a_queue_to_grow() -> None:
+    fleet = VirtualFleet()
+    run(fleet, SEARCH="rate", SLO="ttft=2", BUDGET="3m")
+    assert min(lasted(fleet)) >= 2, "however clear it is"
+    never = {load.rate for load, _, seconds in fleet.asked if isinstance(load, Rate) and seconds < 14}
+    assert all(rate > 8 for rate in never), "only those that fail end before two thirds of that"
+    _, _, lines = run(VirtualFleet(), SEARCH="rate", SLO="ttft=2", BUDGET="3m")
+    assert any("a probe takes at least 20 s here" in line and "(BUDGET=7m)" in line for line in lines)
+
+
 def test_objectives_that_can_never_hold_are_said_so() -> None:
     outcome, result, _ = run(VirtualFleet(first=0.6), SEARCH="users", SLO="ttft=0.1", BUDGET="15m")
     assert outcome.found is not None
