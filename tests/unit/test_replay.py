@@ -199,7 +199,9 @@ def test_a_log_as_a_profile_has_its_lengths_and_its_pace(tmp_path: Path) -> None
     assert one.input.mean == pytest.approx(np.mean(asked), rel=0.02)
     for share in (0.1, 0.5, 0.9):
         assert one.input.quantile(share) == pytest.approx(np.quantile(asked, share), rel=0.15)
-    assert float(re.findall(r"RATE=([\d.]+)", text)[0]) == pytest.approx(2, rel=0.1)
+    average, busiest = (float(rate) for rate in re.findall(r"RATE=([\d.]+)\)", text))
+    assert average == pytest.approx(2, rel=0.1)
+    assert busiest == pytest.approx(max(np.bincount([int(one.at_s // 60) for one in log.arrivals])) / 60, rel=0.01)
     assert float(re.findall(r"gamma:([\d.]+)", text)[0]) == pytest.approx(3, rel=0.1)
     assert "think is" in text
 
