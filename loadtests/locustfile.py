@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import gevent
+from gevent.event import AsyncResult
 from locust import LoadTestShape, User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -30,12 +31,15 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself looks only beside this file
 
-from loadtests import gates, recorder, results, rows, shapes, slo, target, workload
+from loadtests import clocks, gates, recorder, results, rows, shapes, slo, target, workload
 from loadtests.recorder import Collector
 from loadtests.report import files
 from loadtests.station import Station
 
 END: Final = "load-end"
+PING: Final = "load-ping"
+PONG: Final = "load-pong"
+PING_S: Final = 1.0
 LAST_S: Final = 10.0
 """For the workers' last reports."""
 MANY: Final = 1024
@@ -90,12 +94,45 @@ class Run:
     def __init__(self) -> None:
         self.collector = Collector("")
         self.began: float | None = None
+        self._pong = AsyncResult()
 
     def begin(self, environment: Environment) -> None:
         """A test starts; another one before it is forgotten."""
         runner = environment.runner
-        workers = [runner.worker_indexes[one] for one in runner.clients] if isinstance(runner, MasterRunner) else [0]
-        self.collector, self.began = Collector("", workers), time.time()
+        offsets = self._offsets(runner) if isinstance(runner, MasterRunner) else {0: clocks.Offset(0, 0)}
+        self.collector = Collector("", offsets, {number: one.shift_ns for number, one in offsets.items()})
+        self.began = time.time()
+        if far := [str(number) for number, one in offsets.items() if not one.known]:
+            # Their records are kept, but nothing can be concluded with them.
+            self.collector.trouble = (
+                f"the clock of worker {' and '.join(far)} is not known to {clocks.BOUND_NS / 1e6:g} ms: a machine that "
+                "is nearer, or less busy, can be a worker"
+            )
+            logger.error(self.collector.trouble)
+
+    def _offsets(self, runner: MasterRunner) -> dict[int, clocks.Offset]:
+        """How far each worker's clock is ahead. One that never answers counts as not known."""
+        found = {}
+        for client, number in runner.worker_indexes.items():
+            if client in runner.clients:
+                pings = [ping for _ in range(clocks.PINGS) if (ping := self._ping(runner, client)) is not None]
+                found[number] = clocks.offset(pings) if pings else clocks.Offset(0, clocks.BOUND_NS + 1)
+        return found
+
+    def _ping(self, runner: MasterRunner, client: str) -> clocks.Ping | None:
+        self._pong, sent = AsyncResult(), time.monotonic_ns()
+        runner.send_message(PING, {"sent_ns": sent}, client)
+        try:
+            with gevent.Timeout(PING_S):
+                while (ping := self._pong.get()).sent_ns != sent:  # the late answer to one before
+                    self._pong = AsyncResult()
+        except gevent.Timeout:
+            return None
+        return clocks.Ping(ping.sent_ns, ping.theirs_ns, ping.back_ns)
+
+    def heard(self, msg: Any) -> None:
+        """A worker's answer to a ping."""
+        self._pong.set(clocks.Ping(msg.data["sent_ns"], msg.data["at_ns"], time.monotonic_ns()))
 
     def take(self, environment: Environment, msg: Any) -> None:
         """A worker's report. Where its scenario cannot go on, neither can the test."""
@@ -140,10 +177,15 @@ RUN: Final = Run()
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _ready(environment: Environment, **_: Any) -> None:
-    if isinstance(environment.runner, WorkerRunner):
-        environment.runner.register_message(END, lambda environment, **_: _finish(environment), concurrent=True)
-    elif environment.runner is not None:
-        environment.runner.register_message(recorder.MESSAGE, RUN.take)
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(END, lambda environment, **_: _finish(environment), concurrent=True)
+        runner.register_message(
+            PING, lambda msg, **_: runner.send_message(PONG, msg.data | {"at_ns": time.monotonic_ns()})
+        )
+    elif runner is not None:
+        runner.register_message(recorder.MESSAGE, RUN.take)
+        runner.register_message(PONG, lambda msg, **_: RUN.heard(msg))
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Protocol
 
 import msgpack
@@ -24,6 +24,7 @@ BLOCK: Final = 32
 SECOND: Final = 1_000_000_000
 NAMES: Final = tuple(one.name for one in fields(Record))
 TIMES: Final = frozenset({"pieces_ns", "pieces_chars"})
+MOMENTS: Final = ("intended_ns", "sent_ns", "headers_ns", "first_ns", "visible_ns", "last_ns", "done_ns")
 
 Report = dict[str, Any]
 
@@ -54,6 +55,12 @@ def unpack(data: bytes) -> list[Record]:
             values[name] = array("q", values[name])
         found.append(Record(**values | {"outcome": Outcome(values["outcome"])}))
     return found
+
+
+def shifted(record: Record, by_ns: int) -> Record:
+    """The record of a clock that is so far ahead, by ours. Durations stay."""
+    moments: dict[str, Any] = {name: None if (at := getattr(record, name)) is None else at - by_ns for name in MOMENTS}
+    return replace(record, **moments, pieces_ns=array("q", (at - by_ns for at in record.pieces_ns)))
 
 
 class Recorder:
@@ -137,10 +144,17 @@ class _Worker:
 
 
 class Collector:
-    """The other side: every record once, and what never arrived. `workers`: the numbers of those that will send."""
+    """The other side: every record once, and what never arrived.
 
-    def __init__(self, run: str, workers: Iterable[int] = ()) -> None:
+    Args:
+        run: the name of the load.
+        workers: the numbers of those that will send.
+        ahead_ns: by how much the clocks of some are ahead of ours.
+    """
+
+    def __init__(self, run: str, workers: Iterable[int] = (), ahead_ns: Mapping[int, int] | None = None) -> None:
         self._run = run
+        self._ahead_ns = ahead_ns or {}
         self._workers = {number: _Worker() for number in workers}
         self.records: list[Record] = []
         """In the order in which they arrived."""
@@ -157,9 +171,10 @@ class Collector:
         worker.numbers.add(report["number"])
         if report["last"]:
             worker.sent = report["number"] + 1
-        self.records += unpack(report["records"])
+        records, ahead = unpack(report["records"]), self._ahead_ns.get(report["worker"], 0)
+        self.records += [shifted(one, ahead) for one in records] if ahead else records
         self.trouble = self.trouble or report["trouble"]
-        worker.oldest_ns = report["oldest_ns"] or worker.oldest_ns
+        worker.oldest_ns = report["oldest_ns"] - ahead if report["oldest_ns"] else worker.oldest_ns
         worker.lag_ns, worker.cpu, worker.clock_ns = report["lag_ns"], report["cpu"], report["clock_ns"]
 
     @property

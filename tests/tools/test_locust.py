@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -152,6 +152,31 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, more: dict[str, str], wor
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+UNSHARE: Final = ("unshare", "--time", "--monotonic", "5000")
+"""Runs a program as on another machine: its clock stands elsewhere."""
+
+
+def test_the_clock_of_a_worker_elsewhere_is_told_by_ours(one: Engine, tmp_path: Path) -> None:
+    if subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no clocks of their own to programs: it takes root and Linux 5.6")
+    env = environment(f"http://{one.address}", tmp_path, LOAD_OUT=str(tmp_path / "out"))
+    port = str(free_port())
+    worker = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--worker", "--master-port", port]
+    with ExitStack() as stack:
+        for command in (worker, [*UNSHARE, *worker]):
+            process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL))
+            stack.callback(process.kill)
+        done = locust(
+            env, "--master", "--master-bind-port", port, "--expect-workers", "2", "-u", "4", "-r", "4", "-t", "3s"
+        )
+    assert done.returncode == 0, done.stderr
+    result = results.read(tmp_path / "out" / "result.json")
+    if "is not known" in result.stopped:
+        pytest.skip(f"the machine is not quiet: {result.stopped}")
+    assert {row["worker"] for row in recorded(tmp_path / "out")} == {"0", "1"}
+    assert result.seconds < 10, "the moments of both are beside each other"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.recorder import BLOCK, Collector, Recorder, Report, pack, unpack
+from loadtests.recorder import BLOCK, Collector, Recorder, Report, pack, shifted, unpack
 from loadtests.records import Outcome
 from tests.support.records import failed, record, run
 
@@ -160,3 +160,18 @@ def test_nothing_has_settled_beyond_records_that_still_wait(sent: list[Report]) 
         one.keep(each)
     one.ship()
     assert [report["oldest_ns"] for report in sent] == [0, 99]
+
+
+def test_the_clock_of_another_machine_is_told_by_ours(sent: list[Report]) -> None:
+    ahead = 10**15
+    local = [record(at, connect_ns=7, tls_ns=9, visible_ns=None) for at in (1.0, 2.0)]
+    one = recorder(sent, worker=1, oldest=lambda: ahead + 5)
+    for each in local:
+        one.keep(shifted(each, -ahead))
+    one.ship()
+    one.finish()
+    collector = Collector("7", [1], {1: ahead})
+    for report in sent:
+        collector.take(report)
+    assert collector.records == local
+    assert collector.settled_ns == 5
