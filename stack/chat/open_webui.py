@@ -108,6 +108,10 @@ def _documents(platform: Platform, api: Endpoint, vectors: Endpoint | None) -> d
         "RAG_EMBEDDING_ENGINE": "openai",
         "RAG_EMBEDDING_MODEL": embedding.name,
         "RAG_OPENAI_API_BASE_URL": f"{api.url}/v1",
+        # Otherwise each passage of a document is a request of its own, all at once: for a dozen pages more than one key
+        # may have at the engine, so that the gateway refuses some (429) and the document is not taken in.
+        "RAG_EMBEDDING_BATCH_SIZE": "16",
+        "RAG_EMBEDDING_CONCURRENT_REQUESTS": "2",
         "ENABLE_RAG_HYBRID_SEARCH": "False",
         # Documents are searched with the question itself: a small model words it worse, in a second answer of its own.
         "ENABLE_RETRIEVAL_QUERY_GENERATION": "False",
