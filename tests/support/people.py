@@ -1,4 +1,4 @@
-"""Sessions of people before the chat's page, in a process that gevent has patched: `PATCHED tests.support.people`.
+"""Sessions of people of a load, each told alone, in a process that gevent has patched: `PATCHED tests.support.people`.
 
 Reads what to run from standard input (a list of what `session` takes), writes what came of each, as JSON.
 """
@@ -6,8 +6,10 @@ Reads what to run from standard input (a list of what `session` takes), writes w
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -15,39 +17,45 @@ import gevent
 from loadtests.records import Record
 from loadtests.stream import Client
 from loadtests.target import Target
+from loadtests.users import SCENARIOS
 from loadtests.users.base import CannotGoOn, Person
 from loadtests.users.page import Accounts
 from loadtests.users.ui import Ui
 from loadtests.workload import PROFILES, Length
 
-LIMIT = 10.0
 PATCHED = (sys.executable, "-m", "gevent.monkey", "--module")
 
 
 def session(what: dict[str, Any]) -> dict[str, Any]:
-    """One session of people before the page: `url`, `model`, `environment`, `turns`, `upload`, `patience`, `leave`."""
+    """One session for each of `people`: of which `profile` and its `lengths`, where (`url`, `key`, `ca`, models).
+
+    `environment` is what scenarios read from it. `patience`: of one request; `leave`: when who is not done is stopped.
+    """
+    os.environ.update(what["environment"])
     kept: list[Record] = []
-    accounts = Accounts(what["environment"])
-    profile = replace(
-        PROFILES["ui"], turns=Length.parse(f"fixed:{what.get('turns', 1)}"), think=Length.parse("fixed:0.01"),
-        input=Length.parse("fixed:40"), output=Length.parse("fixed:5"),
+    lengths = {name: Length.parse(text) for name, text in what["lengths"].items()}
+    profile = replace(PROFILES[what.get("profile", "ui")], **lengths)
+    target = Target(
+        url=what["url"], key=what.get("key", "sk-test"), ca=Path(what["ca"]) if "ca" in what else None,
+        **{name: what[name] for name in ("model", "embedding_model") if name in what},
     )  # fmt: skip
-    target = Target(url=what["url"], key="sk-test", ca=None, model=what.get("model", "default"))
+    # What is read from the environment is kept with a scenario, and each session here may have one of its own.
+    scenario = Ui("ui", upload=what["upload"], accounts=Accounts(what["environment"])) if "upload" in what else None
     stopped = ""
-    with Client(target.url, total_s=what.get("patience", 5.0)) as client:
+    with Client(target.url, key=target.key, ca=target.ca, total_s=what["patience"], keep=kept.append) as client:
 
         def live() -> None:
             nonlocal stopped
             person = Person(target=target, profile=profile, seed=1, number=7, keep=kept.append)
             try:
-                for think in Ui(upload=what.get("upload", False), accounts=accounts).session(client, person):
+                for think in (scenario or SCENARIOS[profile.scenario]).session(client, person):
                     gevent.sleep(think)
             except CannotGoOn as error:
                 stopped = str(error)
 
-        people = [gevent.spawn(live) for _ in range(what.get("people", 1))]
-        gevent.joinall(people, timeout=what.get("leave", LIMIT))
-        gevent.killall(people)
+        everybody = [gevent.spawn(live) for _ in range(what.get("people", 1))]
+        gevent.joinall(everybody, timeout=what["leave"])
+        gevent.killall(everybody)
     return {"stopped": stopped, "records": [shown(one) for one in kept]}
 
 

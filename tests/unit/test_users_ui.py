@@ -18,13 +18,16 @@ from tests.support import chat, people
 from tests.support.samples import ROOT
 
 KNOWN: Final = {"LOAD_CHAT_EMAIL": chat.EMAIL, "LOAD_CHAT_PASSWORD": chat.PASSWORD}
+LENGTHS: Final = {"turns": "fixed:1", "think": "fixed:0.01", "input": "fixed:40", "output": "fixed:5"}
+USUAL: Final = {"environment": KNOWN, "lengths": LENGTHS, "patience": 5.0, "leave": 10.0, "upload": False}
+TWO: Final = {"lengths": LENGTHS | {"turns": "fixed:2"}}
 CASES: Final[dict[str, dict[str, Any]]] = {
-    "good": {"turns": 2},
+    "good": TWO,
     "upload": {"upload": True},
     "thinking": {"model": "thinking"},
     "limited": {"model": "limited"},
     "refused": {"model": "refused"},
-    "broken": {"model": "broken", "turns": 3},
+    "broken": {"model": "broken", **TWO},
     "silent": {"model": "silent", "patience": 0.3},
     "cut": {"model": "cut"},
     "left": {"model": "silent", "leave": 0.3},
@@ -52,7 +55,7 @@ def page() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def came(page: str) -> dict[str, dict[str, Any]]:
     """What came of each case; one process runs them all."""
-    asked = [{"url": page, "environment": KNOWN, **one} for one in CASES.values()]
+    asked = [{**USUAL, "url": page, **one} for one in CASES.values()]
     done = subprocess.run(
         [*people.PATCHED, "tests.support.people"], cwd=ROOT, input=json.dumps(asked), capture_output=True,
         text=True, timeout=60, check=False,
