@@ -10,6 +10,8 @@ import io
 import json
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -166,6 +168,15 @@ class Answer(Part):
     probes: list[Tried]
 
 
+class Trouble(Part):
+    """A way in which requests did not get their answer."""
+
+    outcome: str
+    said: str
+    """What the server or the network said."""
+    count: int
+
+
 class Environment(Part):
     """Where and with what: as far as known, for whoever wants to repeat the run."""
 
@@ -199,6 +210,8 @@ class Result(Part):
     timeline: list[Moment]
     heat: Heat | None
     series: list[Series]
+    troubles: list[Trouble] = []
+    """Of the whole run, the most frequent first."""
     answer: Answer | None
     compatible: dict[str, dict[str, Figure | None]]
     """The means as other tools would have printed them."""
@@ -255,6 +268,24 @@ def level(
         tokens_per_second=_number(metrics.throughput(ordered, low, high)),
         good_share=_number(kept / counted) if counted else None, goodput=_number(kept / seconds), metrics=measured,
     )  # fmt: skip
+
+
+def troubles(records: Sequence[Record], most: int = 5) -> list[Trouble]:
+    """How requests failed and what was said then, numbers in it set aside; the most frequent first."""
+    seen = Counter(
+        (one.outcome.value, re.sub(r"\d+", "N", _plain(one.error)))
+        for one in records
+        if one.outcome not in {Outcome.OK, Outcome.CANCELLED}
+    )
+    return [
+        Trouble(outcome=outcome, said=said, count=count)
+        for (outcome, said), count in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:most]
+    ]
+
+
+def _plain(text: str) -> str:
+    """A server's words in one line, harmless on a terminal."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:120]
 
 
 def _order(one: Record) -> tuple[int, int, int, int]:
@@ -387,6 +418,7 @@ def build(
         ],
         whole=level(label, None, ordered, objectives, window), levels=list(levels),
         timeline=timeline(ordered, objectives), heat=heat(ordered), series=list(series), answer=found,
+        troubles=troubles(ordered),
         compatible={
             one.tool: {
                 name: None if (value := getattr(one, name)) is None else _number(value)

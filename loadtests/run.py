@@ -227,6 +227,8 @@ def _written(result: Result, outcome: Outcome, folder: Path, status: int) -> int
     for gate in result.gates:
         if gate.word != "PASS":
             print(f"  gate {gate.name}: {gate.word}, {gate.value} (allowed: {gate.limit})")
+    for line in sentences.troubles(result):
+        print(f"  {line}")
     try:
         results.write(folder, files.render(result, outcome.records))
     except CannotWrite as error:

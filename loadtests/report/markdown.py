@@ -21,6 +21,7 @@ def render(result: Result) -> str:
         for gate in result.gates
         if gate.word != "PASS"
     ]
+    rows += [f"- {_cell(one)}" for one in words.troubles(result)]
     rows += ["", "| | p50 | p90 | p95 (95% interval) | p99 | n |", "|---|---|---|---|---|---|"]
     for name, one in ((name, result.whole.metrics[name]) for name in words.NAMES if name in result.whole.metrics):
         interval = "too few" if one.p95_low is None else f"{seconds(one.p95_low)} to {seconds(one.p95_high or 0)}"

@@ -64,8 +64,8 @@ def render(result: Result) -> str:
     body = "".join(
         [
             f"<h1>{escape(result.title)} · {escape(result.started)} · {escape(result.environment.target)}</h1>",
-            _top(result), _gates(result), _cards(result), _load(result), _time(result), _machine(result),
-            _gateway(result), _figures(result), _others(result), _where(result),
+            _top(result), _gates(result), _cards(result), _troubles(result), _load(result), _time(result),
+            _machine(result), _gateway(result), _figures(result), _others(result), _where(result),
         ]
     )  # fmt: skip
     return document(f"{_VERDICTS[result.verdict]}: {result.title}", body)
@@ -122,6 +122,11 @@ def _cards(result: Result) -> str:
     # Which of several loads this is; of one load it is clear.
     which = f'<p class="note">At {escape(level.label)}, behind the warm-up:</p>' if result.levels else ""
     return f'{which}<div class="cards">{inside}</div>'
+
+
+def _troubles(result: Result) -> str:
+    rows = "".join(f"<li>{escape(one)}</li>" for one in words.troubles(result))
+    return f"<h2>What went wrong, in the whole run</h2><ul>{rows}</ul>" if rows else ""
 
 
 def _limits(result: Result, name: str) -> list[Limit]:

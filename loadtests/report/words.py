@@ -65,5 +65,16 @@ def outcomes(level: Level) -> str:
     )
 
 
+def troubles(result: Result) -> list[str]:
+    """What went wrong in the whole run, a line each."""
+    said = [f"{one.count:,} {OUTCOMES[one.outcome]}" + (f": {one.said}" if one.said else "") for one in result.troubles]
+    if any(one.outcome == "limit" for one in result.troubles):
+        said.append(
+            "A limit of the key or of the engine's queue refused requests (429), which is no latency; one key has half "
+            "of an engine's places at most."
+        )
+    return said
+
+
 def _most(item: tuple[str, int]) -> tuple[bool, int]:
     return item[0] != "ok", -item[1]

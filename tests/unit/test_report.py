@@ -11,7 +11,7 @@ import pytest
 
 from loadtests import gates, results, search, slo
 from loadtests.gates import Client, Server
-from loadtests.records import Record
+from loadtests.records import Outcome, Record
 from loadtests.report import files, markdown, page, svg, words
 from loadtests.results import Environment, Result, Series
 from loadtests.stats import Interval, Verdict
@@ -146,6 +146,21 @@ def test_the_sentence_never_promises_what_was_not_found() -> None:
     assert busy.startswith("Nothing can be concluded from this run: the client was the bottleneck")
     assert "serves" not in words.headline(build([], found=answer()))
     assert "did not hold" in words.headline(build(run(itl=200.0)))
+
+
+def test_what_went_wrong_is_said_on_every_surface_and_harmless() -> None:
+    made = build([*run(), *(failed(k * 10.0, error=NASTY) for k in range(3)), failed(7.0, Outcome.LIMIT)])
+    assert words.troubles(made)[0] == f"3 failed: {NASTY}"
+    assert "one key has half of an engine's places" in words.troubles(made)[-1]
+    assert "<h2>What went wrong, in the whole run</h2><ul><li>3 failed: &lt;script&gt;" in page.render(made)
+    assert "- 3 failed: \\<script\\>" in markdown.render(made)
+    assert "What went wrong" not in page.render(build(run()))
+
+
+def test_a_report_of_several_loads_says_which_one_its_figures_are_of() -> None:
+    several, one = page.render(full()), page.render(build(run()))
+    assert ">At whole run, behind the warm-up:<" in several
+    assert "behind the warm-up:" not in one
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -115,6 +115,16 @@ def test_nothing_is_a_pass_by_accident(
     results.to_json(made)
 
 
+def test_what_went_wrong_is_counted_by_its_words_without_their_numbers() -> None:
+    late = [failed(k, Outcome.TIMEOUT, error=f"nothing came for {k} s") for k in range(3)]
+    limited = [failed(9.0, Outcome.LIMIT, error="slow\x1b down\n")]
+    made = build([*run(), *late, *limited, record(5.0, outcome=Outcome.CANCELLED)])
+    assert [(one.count, one.outcome, one.said) for one in made.troubles] == [
+        (3, "timeout", "nothing came for N s"), (1, "limit", "slow down"),
+    ]  # fmt: skip
+    assert build(run()).troubles == []
+
+
 def test_a_stopped_run_is_marked() -> None:
     made = build(run(60), stopped="Ctrl-C after 12 s")
     assert (made.complete, made.stopped) == (False, "Ctrl-C after 12 s")
