@@ -253,7 +253,6 @@ def _usage(parts: Sequence[Part], rows: Sequence[Row]) -> Usage:
     usage = Usage(
         input_tokens=fmean(float(row["input_tokens"]) for row in done),
         output_tokens=fmean(float(row["output_tokens"]) for row in done),
-        input_spread=0.0,  # long prompts are in `late`
     )
     return replace(usage, think_s=min(fmean(thinks), 86_400.0)) if thinks else usage
 

@@ -26,6 +26,8 @@ from stack.capacity.usage import PeopleError, Slo, Usage
 
 POINTS: Final = 24
 """Of a plot over people."""
+WORTHWHILE: Final = 0.05
+"""Of the people that are served: less is no reason to change a setting."""
 REACH: Final = 1.6
 """A plot goes so far beyond the answer."""
 
@@ -250,12 +252,21 @@ def _beside(box: Box | None, answer: Answer) -> Beside | None:
 
 def best_slots(sized: Sized) -> int | None:
     """The fewest slots of an engine that serve the most people; None where that is no more than now."""
-    answer, slots = sized.answer, len(sized.answer.serving.decode)
-    if sized.fitted is None:
-        best = steps.widest(sized.box, answer.usage, answer.slo).settings.slots if sized.box else slots
-        return best if best != slots and _planned(sized, best) > answer.planned else None
-    best, served_then = _best(sized.fitted, answer)
-    return best if served_then > answer.planned else None
+    answer = sized.answer
+    if sized.fitted is not None:
+        best, served = _best(sized.fitted, answer)
+    elif sized.box is not None:
+        best, served = _widest(sized.box, answer)
+    else:
+        return None
+    return best if served > answer.planned * (1 + WORTHWHILE) else None
+
+
+def _widest(box: Box, answer: Answer) -> tuple[int, int]:
+    """(slots, people) of the same box with the slots that serve the most; from there on, more change nothing."""
+    while (wider := steps.widest(box, answer.usage, answer.slo)).settings.slots != box.settings.slots:
+        box = wider
+    return box.settings.slots, steps.answer(box, answer.usage, answer.slo).planned
 
 
 def _best(fitted: Fitted, answer: Answer) -> tuple[int, int]:
@@ -266,10 +277,3 @@ def _best(fitted: Fitted, answer: Answer) -> tuple[int, int]:
             served[tried] = people(answer.usage, answer.slo, serves).planned
     best = min(served, key=lambda tried: (-served[tried], tried))
     return best, served[best]
-
-
-def _planned(sized: Sized, slots: int) -> int:
-    if sized.box is None:
-        return 0
-    box = replace(sized.box, settings=replace(sized.box.settings, slots=slots))
-    return steps.answer(box, sized.answer.usage, sized.answer.slo).planned

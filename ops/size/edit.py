@@ -18,9 +18,13 @@ STEP: Final = "  "
 def edited(text: str, changes: Mapping[Path, int], source: str) -> str:
     """The text with these values. Raises OpsError where the file is written in a way that cannot be edited safely."""
     wanted = yaml.safe_load(text)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        raise OpsError(
+            f"{source} repeats parts of itself by name (&, *), which an edit here could break: edit it by hand"
+        )
     for path, value in changes.items():
-        _put(wanted, path, value)
         text = _one(text, path, value, source)
+        _put(wanted, path, value)
     if yaml.safe_load(text) != wanted:
         raise OpsError(f"{source} is written in a way that cannot be edited here; change it by hand as the diff says")
     return text

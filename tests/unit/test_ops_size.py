@@ -1,0 +1,201 @@
+"""`make size`: words are checked, settings come out as the smallest edit, and nothing wrong is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loadtests import results
+from loadtests.report import files as reports
+from ops import paths, record, size
+from ops.errors import OpsError
+from ops.request import parse
+from ops.size import asked, edit
+from stack.capacity.usage import Slo
+from stack.config.explain import ConfigError
+from tests.support.boxes import Box
+
+TOP = ("config", "private-llm:platform")
+STACK = """\
+# what this box is for
+config:
+  private-llm:platform:
+    engine:
+      accelerator: nvidia   # the big one
+      hardware: [{ device: nvidia-rtx-4090 }]
+      contextLength: 8192
+
+    # what is served
+    models:
+      - name: qwen3:14b
+        aliases: [default]
+      - name: all-minilm
+        role: embedding
+    consumers:
+      - name: default
+      - name: chat   # the people
+      - { name: ci, scopes: [chat] }
+encryptionsalt: v1:abc=
+"""
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stack's file, with nothing of this machine around it."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(size, "OUT", tmp_path / "out")
+    monkeypatch.setenv("PRIVATE_LLM_STATE", str(tmp_path / "state"))
+    record.remember("dev", source="mirror")  # no engine is asked for what its files say
+    for word in ("PEOPLE", "APPLY", "SLO", "THINK", "GPU_PRICE", "FORMAT", "MODEL"):
+        monkeypatch.delenv(word, raising=False)
+    file = tmp_path / "Pulumi.dev.yaml"
+    file.write_text(STACK)
+    return file
+
+
+def run_in(folder: Path) -> Path:
+    box = Box()
+    for users in (1, 2, 4, 8):
+        box.hold(users, 100)
+    results.write(folder, reports.render(box.result(), box.records))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("engine", "contextLength"), "      contextLength: 6"),
+        (("engine", "parallel"), "      parallel: 6"),
+        (("consumers", 0, "concurrentStreams"), "        concurrentStreams: 6"),
+        (("consumers", 1, "concurrentStreams"), "        concurrentStreams: 6"),
+        (("consumers", 2, "concurrentStreams"), "      - { name: ci, scopes: [chat], concurrentStreams: 6 }"),
+        (("gateway", "limits", "api", "burst"), "          burst: 6"),
+    ],
+)
+def test_an_edit_changes_a_line_and_nothing_else(path: edit.Path, line: str) -> None:
+    after = edit.edited(STACK, {(*TOP, *path): 6}, "f")
+    kept = [one for one in STACK.splitlines() if one in after.splitlines()]
+    assert line in after.splitlines()
+    assert len(kept) >= len(STACK.splitlines()) - 1, "all but the line that is another one"
+    found: Any = yaml.safe_load(after)
+    for step in (*TOP, *path):
+        found = found[step]
+    assert found == 6
+    assert edit.edited(after, {(*TOP, *path): 6}, "f") == after
+
+
+def test_several_edits_are_each_where_they_belong() -> None:
+    after = edit.edited(STACK, {(*TOP, "engine", "parallel"): 8, (*TOP, "consumers", 2, "concurrentStreams"): 4}, "f")
+    lines = edit.diff(STACK, after, "f").splitlines()
+    assert [line for line in lines if line[0] in "+-" and line[1] not in "+-"] == [
+        "+      parallel: 8", "-      - { name: ci, scopes: [chat] }",
+        "+      - { name: ci, scopes: [chat], concurrentStreams: 4 }",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["config: {a: &x {b: 1}, c: *x}\n", "config:\n  c: []\n", "config:\n  c: text\n"])
+def test_what_cannot_be_edited_safely_is_refused(text: str) -> None:
+    with pytest.raises(OpsError, match=r"Pulumi.dev.yaml"):
+        edit.edited(text, {("config", "c", "b"): 2}, "Pulumi.dev.yaml")
+
+
+def test_words_are_read() -> None:
+    said = asked.parse(
+        {"PEOPLE": "20", "KWH": "0.30", "API_PRICE": "0.15/0.60", "GPU_PRICE": "1500 nvidia-l40s=7000", "THINK": "60",
+         "SLO": "ttft=1,tpot=0.05", "HOURS": "200", "CURRENCY": "EUR"}
+    )  # fmt: skip
+    assert (said.asked.people, said.asked.usage, said.asked.slo) == (20, {"think_s": 60.0}, Slo(ttft=1.0, tpot=0.05))
+    prices = said.asked.prices
+    assert (prices.kwh, prices.card, prices.api_input, prices.api_output, prices.currency) == (
+        0.3,
+        1500,
+        0.15,
+        0.6,
+        "EUR",
+    )
+    assert said.asked.market.cards == {"nvidia-l40s": 7000.0}
+    assert said.asked.habits.hours == 200
+    assert not said.apply
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "says"),
+    [
+        ("PEOPLE", "many", "whole number"),
+        ("KWH", "-1", "0 or more"),
+        ("KWH", "nan", "0 or more"),
+        ("GPU_PRICE", "rtx=cheap", "GPU_PRICE=1600"),
+        ("GPU_PRICE", "no-such-card=5", "no-such-card"),
+        ("API_PRICE", "a/b", "API_PRICE=0.15/0.60"),
+        ("SLO", "embeddings", "ttft=2,tpot=0.1"),
+        ("SLO", "nosuch", "people"),
+        ("ACTIVE", "2", "above 0 to 1"),
+        ("HOURS", "1000", "730 hours"),
+        ("APPLY", "yes", "APPLY=yes"),
+    ],
+)
+def test_wrong_words_say_what_is_allowed(word: str, value: str, says: str) -> None:
+    with pytest.raises(OpsError, match=says):
+        asked.parse({word: value})
+
+
+def test_a_plan_alone_says_what_is_modelled_and_writes_nothing(stack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert size.size(parse("size", {})) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Plan with ")
+    assert re.search(r"\+      parallel: \d+", said)
+    assert stack.read_text() == STACK
+    (folder,) = (stack.parent / "out").iterdir()
+    assert {one.name for one in folder.iterdir()} == {"report.html", "size.json", "summary.md"}
+
+
+def test_what_is_proposed_is_written_when_that_is_asked_for(
+    stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APPLY", "1")
+    stack.chmod(0o640)
+    assert size.size(parse("size", {})) == 0
+    after = stack.read_text()
+    assert re.search(r"^      parallel: \d+$", after, re.MULTILINE)
+    assert [line for line in STACK.splitlines() if "#" in line] == [line for line in after.splitlines() if "#" in line]
+    assert stack.stat().st_mode & 0o777 == 0o640
+    assert "make up STACK=dev" in capsys.readouterr().out
+    assert size.size(parse("size", {})) == 0
+    assert stack.read_text() == after, "what was written is not proposed again"
+
+
+def test_what_is_proposed_is_checked_before_it_is_written(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPLY", "1")
+    monkeypatch.setattr(size.proposal, "changes", lambda *_: {(*TOP, "engine", "parallel"): 1000})
+    with pytest.raises(ConfigError):
+        size.size(parse("size", {}))
+    assert stack.read_text() == STACK
+
+
+def test_a_run_tells_of_a_machine_without_a_plan(stack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stack.write_text(STACK.replace("accelerator: nvidia   # the big one", "parallel: 4").replace(
+        "      hardware: [{ device: nvidia-rtx-4090 }]\n", ""))  # fmt: skip
+    folder = run_in(stack.parent / "run")
+    assert size.size(parse("size", {"RUN": str(folder), "FORMAT": "json"})) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["measured"], said["runs"], said["model"]) == (True, ["run"], "qwen3:14b")
+    assert {one["verdict"] for one in said["heldOut"]} == {"PASS"}
+    with pytest.raises(OpsError, match="make load STACK=dev USERS=1,2,4,8"):
+        size.size(parse("size", {}))
+
+
+def test_a_model_nobody_talks_to_is_named(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "all-minilm")
+    with pytest.raises(OpsError, match="there are qwen3:14b"):
+        size.size(parse("size", {}))
+    assert stack.read_text() == STACK
+
+
+def test_a_folder_that_is_no_run_is_named(stack: Path) -> None:
+    with pytest.raises(OpsError, match=f"RUN={stack.parent}"):
+        size.size(parse("size", {"RUN": str(stack.parent)}))
