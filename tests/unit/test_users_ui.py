@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from loadtests.records import Outcome
-from loadtests.users.sockets import LOST, Event
+from loadtests.users.sockets import LOST, Channel, Event
 from loadtests.users.ui import Heard
 from tests.support import chat, people
 from tests.support.samples import ROOT
@@ -35,6 +35,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "wrong password": {"people": 3, "environment": KNOWN | {"LOAD_CHAT_PASSWORD": "not-this"}},
     "nobody": {"environment": {}},
     "wrong token": {"environment": {"LOAD_CHAT_TOKEN": "old"}, "model": "default"},
+    "no socket": {"environment": {"LOAD_CHAT_TOKEN": chat.HALF}},
     "together": {"people": 4},
 }
 
@@ -147,6 +148,37 @@ def test_what_is_missing_is_named(came: dict[str, dict[str, Any]]) -> None:
     assert "LOAD_CHAT_EMAIL and LOAD_CHAT_PASSWORD" in came["nobody"]["stopped"]
     assert "does not offer the model 'gone'; there are: good, thinking" in came["unknown model"]["stopped"]
     assert came["wrong token"]["stopped"].startswith("the chat does not tell its models: ")
+
+
+def test_a_session_that_would_never_hear_anything_is_noticed_at_once(came: dict[str, dict[str, Any]]) -> None:
+    record = only(came["no socket"])
+    assert (record["outcome"], record["status"]) == ("error", 401)
+    assert record["error"] == "the chat's socket does not accept the session's token"
+
+
+class Wire:
+    """A socket's end with packets in it, some of which came in one TLS record."""
+
+    def __init__(self, *waiting: int) -> None:
+        self._waiting = list(waiting)
+        self.sock = self
+
+    def pending(self) -> int:
+        """Bytes that were read with those before them."""
+        return self._waiting.pop(0)
+
+    def recv(self) -> str:
+        """The next packet."""
+        return "6"
+
+
+def test_packets_of_one_tls_record_came_at_one_moment() -> None:
+    channel, moments = Channel.__new__(Channel), []
+    channel._socket, channel._at_ns = Wire(0, 90, 40, 0), 1
+    for _ in range(4):
+        channel._next()
+        moments.append(channel._at_ns)
+    assert moments[0] == moments[1] == moments[2] < moments[3]
 
 
 def test_people_share_one_account_and_hear_their_own_answers(came: dict[str, dict[str, Any]]) -> None:
