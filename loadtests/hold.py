@@ -25,6 +25,8 @@ LEAST: Final = 0.25
 """A load is held at least for this share of its time, however clear it seems."""
 GRACE: Final = 10.0
 """At the end what still runs is waited for so long (seconds), or for two answers."""
+ENOUGH: Final = 100
+"""So many answers usually show a steady state, and an interval of p95."""
 PAUSE: Final = 1.25
 """Looks become rarer: each costs the client's loop a moment."""
 
@@ -190,6 +192,15 @@ class Patience:
             return False
         self._next = max(seconds * PAUSE, seconds + 1)
         return self.tally.narrow()
+
+
+def longer(one: Measured, seconds: float) -> str:
+    """How long to hold this load for a verdict, where there were answers but too few of them; empty otherwise."""
+    answers = sum(record.outcome is Outcome.OK for record in one.records)
+    if one.said[0] != "none" or not 0 < answers < ENOUGH:
+        return ""
+    minutes = math.ceil(seconds / 60 * 1.2 * ENOUGH / answers)
+    return f"{one.label}: {answers} answers are too few for a verdict; FOR={minutes}m would give enough"
 
 
 def label(load: float, unit: str) -> str:

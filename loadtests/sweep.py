@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtests import gates, results
+from loadtests import results
 from loadtests.gates import Gate
 from loadtests.hold import Measured
 from loadtests.loads import FleetError
@@ -21,8 +21,9 @@ class Sweep:
 
     levels: tuple[Measured, ...]
     best: Measured
-    """The highest level up to which everything held; the lowest one where none did."""
+    """The highest level that held, with none below it that failed; where none did, the first that failed."""
     gates: tuple[Gate, ...]
+    """Those of that level."""
     said: results.Said
 
 
@@ -61,18 +62,19 @@ def conclude(levels: Sequence[Measured], asked: int) -> Sweep:
         levels: in growing order, at least one.
         asked: how many levels were wanted.
     """
-    held = 0
-    while held < len(levels) and levels[held].said[0] == "pass":
-        held += 1
-    counted = levels[: max(held, 1)]
-    checks = gates.merge([(one.label, one.gates) for one in counted])
-    best = counted[-1]
+    # A level of few people may have too few answers for a verdict; where more people are served, so are they.
+    failed = next((place for place, one in enumerate(levels) if one.said[0] == "fail"), len(levels))
+    held = [place for place, one in enumerate(levels[:failed]) if one.said[0] == "pass"]
     if not held:
-        verdict, reason = best.said
-        return Sweep(levels=tuple(levels), best=best, gates=checks, said=(verdict, f"at {best.label}, {reason}"))
+        first = levels[min(failed, len(levels) - 1)]
+        verdict, reason = first.said
+        return Sweep(levels=tuple(levels), best=first, gates=first.gates, said=(verdict, f"at {first.label}, {reason}"))
+    best = levels[held[-1]]
     words = f"up to {best.label}"
-    if held < len(levels):
-        words += f"; at {levels[held].label}, {levels[held].said[1]}"
+    if held[-1] + 1 < len(levels):
+        after = levels[held[-1] + 1]
+        words += f"; at {after.label}, {after.said[1]}"
     if len(levels) < asked:
-        words += f"; {asked - len(levels)} higher ones were left out"
-    return Sweep(levels=tuple(levels), best=best, gates=checks, said=("pass", words))
+        left = asked - len(levels)
+        words += f"; {left} higher {'one was' if left == 1 else 'ones were'} left out"
+    return Sweep(levels=tuple(levels), best=best, gates=best.gates, said=("pass", words))

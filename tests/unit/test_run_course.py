@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -90,9 +91,9 @@ def test_levels_come_in_growing_order_and_end_where_half_of_the_requests_miss() 
     assert [level.load for level in outcome.levels] == [2, 4, 16]
     assert result.verdict == "pass"
     assert result.reason.startswith("up to 4 requests/s; at 16 requests/s, ")
-    assert result.reason.endswith("; 1 higher ones were left out")
+    assert result.reason.endswith("; 1 higher one was left out")
     assert result.whole.label == "4 requests/s"
-    assert next(gate for gate in result.gates if gate.name == "steady state").value.startswith("4 requests/s: ")
+    assert next(gate for gate in result.gates if gate.name == "steady state").value.startswith("steady from")
     assert any(line.startswith("2 requests/s: PASS, at most") for line in lines)
 
 
@@ -101,6 +102,20 @@ def test_a_sweep_whose_lowest_level_misses_is_no_pass() -> None:
     assert result.verdict == "fail"
     assert result.reason.startswith("at 2 users, ttft was missed by 100.0%")
     assert len(result.levels) == 1
+
+
+def test_too_few_answers_of_few_people_are_no_verdict_on_more_of_them() -> None:
+    fleet = VirtualFleet(slots=2, service=0.5, think=3.0)
+    _, result, lines = run(fleet, USERS="1,4,16", FOR="1m", SLO="ttft=0.6")
+    assert result.verdict == "pass", result.reason
+    assert result.reason.startswith("up to 4 users; at 16 users, ")
+    assert any(
+        re.fullmatch(r"1 user: \d\d answers are too few for a verdict; FOR=[6-9]m would give enough", line)
+        for line in lines
+    )
+    alone, _, said = run(VirtualFleet(), USERS="1", FOR="1m")
+    assert next(gate for gate in alone.gates if gate.name == "steady state").passed is False
+    assert "too few for a verdict" in said[-1]
 
 
 def test_people_think_and_ask_again() -> None:
