@@ -159,9 +159,9 @@ def merge(parts: Sequence[tuple[str, Sequence[Gate]]], share: float = 1.0) -> tu
         unknown = [gate for _, gate in seen if gate.passed is None]
         name, last = (bad or seen)[-1]
         passed: bool | None = not bad or (last.side is Side.RUN and len(seen) - len(bad) >= share * len(seen))
-        value = f"{name}: {last.value}" if len(parts) > 1 else last.value
-        if len(bad) > 1 or (bad and passed):
-            value = f"not in {len(bad)} of {len(seen)}; {value}"
+        value = f"all {len(seen)}; {name}: {last.value}" if len(seen) > 1 else last.value
+        if bad and len(seen) > 1:
+            value = f"not in {len(bad)} of {len(seen)}; {name}: {last.value}"
         if passed and unknown:
             passed, value = None, unknown[-1].value
         merged.append(replace(last, passed=passed, value=value))

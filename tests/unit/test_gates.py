@@ -114,7 +114,7 @@ def test_parts_of_a_run_are_judged_together() -> None:
     assert merged["late sends"].passed is False
     assert merged["late sends"].value == "not in 2 of 3; 4 users: p99 30.0 ms"
     assert merged["steady state"].passed is True
-    assert merged["steady state"].value.startswith("4 users: steady from value")
+    assert merged["steady state"].value.startswith("all 3; 4 users: steady from value")
     assert merged["model warm"].passed is None, "what one part could not look at is not known"
 
 
