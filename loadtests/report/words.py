@@ -48,6 +48,8 @@ def headline(result: Result) -> str:
         )
     if found is not None:
         return f"No highest load can be named: {found.why}."
+    if result.reason.startswith("the objectives held"):
+        return f"{result.reason[0].upper()}{result.reason[1:]}."
     # The reason of a run of several levels begins with where.
     where = "" if result.levels else " at this load:"
     return f"The objectives {'held' if result.verdict == 'pass' else 'did not hold'}{where} {result.reason}."

@@ -13,6 +13,7 @@ from loadtests import baseline, regression, results, slo
 from loadtests.gates import Gate, Side
 from loadtests.records import Record
 from loadtests.regression import CannotCompare, Comparison, Sample
+from loadtests.report import words as sentences
 from loadtests.results import Environment, Result
 from loadtests.stats import Floats, Interval
 from tests.support.records import record
@@ -130,6 +131,7 @@ def test_a_slower_run_fails_and_says_by_how_much_and_what_changed(tmp_path: Path
     result = baseline.applied(built(slow, newer), told)
     assert (told.passed, result.verdict) == (False, "fail")
     assert "time to first token +3" in result.reason
+    assert sentences.headline(result).startswith("The objectives held, but it is worse than the run of 2026-01-02")
     assert "engine Ollama 0.11.0 -> Ollama 0.12.0" in result.reason
     assert next(gate.name for gate in result.gates if gate.word == "FAIL") == "no regression: time to first token"
 
