@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself lo
 from loadtests import clocks, gates, recorder, results, rows, shapes, slo, target, workload
 from loadtests.recorder import Collector
 from loadtests.report import files
+from loadtests.seats import Seat
 from loadtests.station import Station
 
 END: Final = "load-end"
@@ -73,7 +74,7 @@ class Person(User):
     def live(self) -> None:
         """One session after another, until the test stops."""
         if Person.station is not None:
-            Person.station.live(Person.numbers)
+            Person.station.live(Seat(Person.numbers, 0.0, midway=False))
         raise StopUser
 
 

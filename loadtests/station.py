@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import gevent
@@ -17,6 +18,7 @@ from loadtests.alarm import Alarm
 from loadtests.conductor import Conductor
 from loadtests.recorder import Recorder, Report
 from loadtests.records import Outcome, Record
+from loadtests.seats import Seat
 from loadtests.stream import Client, LoopProbe, Reply, Request
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
@@ -126,17 +128,19 @@ class Station:
         self._client.close()
         self._alarm.close()
 
-    def live(self, numbers: Iterator[int], *, first: float = 0.0) -> None:
+    def live(self, seat: Seat) -> None:
         """A person's life: waits, then one session after another, until the load has ended."""
-        if self.ended.wait(first):
+        if self.ended.wait(seat.first_s):
             return
-        for number in numbers:
-            if self.ended.wait(self._session(number)):
+        midway = seat.midway
+        for number in seat.numbers:
+            if self.ended.wait(self._session(number, midway=midway)):
                 return
+            midway = False
 
-    def _session(self, number: int) -> float:
+    def _session(self, number: int, *, midway: bool) -> float:
         """One session. How long to wait before the next one."""
-        person = self._person(number, self.profile)
+        person = replace(self._person(number, self.profile), midway=midway)
         with self._watched(self.profile), closing(_scenario(self.profile).session(self._client, person)) as turns:
             for think in turns:
                 if self.ended.wait(max(think, self._penalty(number))):

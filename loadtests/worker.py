@@ -9,26 +9,25 @@ from __future__ import annotations
 import locust  # isort: skip
 
 import gc
-import itertools
 import os
 import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import gevent
-import numpy as np
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import WorkerRunner
 
 from loadtests import recorder, rows
 from loadtests.conductor import connections, logged, moments
-from loadtests.loads import Closed, Load, Open
+from loadtests.loads import Closed, Load, Open, Replay
+from loadtests.seats import Seat, seat
 from loadtests.station import Station
 from loadtests.target import Target
 from loadtests.workload import Profile
@@ -38,8 +37,6 @@ READY: Final = "load-ready"
 GO: Final = "load-go"
 END: Final = "load-end"
 SECOND: Final = 1_000_000_000
-HERD: Final = 0.2
-"""People come within this share of the time, as if they had been there before: not all in the first moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +66,13 @@ class Task:
 class Somebody(locust.User):
     """One person. Takes the next free seat of the load that is prepared."""
 
-    seats: ClassVar[Iterator[tuple[Station, Iterator[int], float]]] = iter(())
+    seats: ClassVar[Iterator[tuple[Station, Seat]]] = iter(())
 
     @locust.task
     def live(self) -> None:
         """Until the load has ended."""
-        station, numbers, first = next(Somebody.seats)
-        station.live(numbers, first=first)
+        station, seat = next(Somebody.seats)
+        station.live(seat)
         raise StopUser
 
 
@@ -86,7 +83,7 @@ class Worker:
         self._orders = orders
         self._environment = Environment(user_classes=[Somebody])
         self._runner: WorkerRunner = self._environment.create_worker_runner("127.0.0.1", orders.port)
-        self._work: tuple[Station, Task] | None = None
+        self._work: tuple[Station, Callable[[int], None]] | None = None
         self._player: gevent.Greenlet | None = None
         for name, listener in ((PREPARE, self._prepare), (GO, self._go), (END, self._end)):
             self._runner.register_message(name, listener, concurrent=True)
@@ -103,27 +100,43 @@ class Worker:
             send=lambda report: self._runner.send_message(recorder.MESSAGE, report),
             show=(lambda record: rows.show(environment, record)) if orders.stats else None,
         )  # fmt: skip
+        if isinstance(task.load, Closed):
+            start = self._people(station, task, task.load)
+        else:
+            start = self._schedule(station, task, task.load)
         station.open(connections(task.load, task.workers))
-        self._work = station, task
+        self._work = station, start
         self._runner.send_message(READY, {"run": task.run, "worker": task.worker})
+
+    def _people(self, station: Station, task: Task, load: Closed) -> Callable[[int], None]:
+        """What begins a closed load."""
+        places = range(task.worker, load.users, task.workers)
+        taken = [seat(self._orders.profile, load, task.seconds, task.seed, place) for place in places]
+
+        def start(_: int) -> None:
+            Somebody.seats = ((station, one) for one in taken)
+            self._runner.spawn_users({Somebody.__name__: len(taken)})
+
+        return start
+
+    def _schedule(self, station: Station, task: Task, load: Open | Replay) -> Callable[[int], None]:
+        """What begins an open one."""
+        due = moments(load, task.seconds, task.seed, task.worker, task.workers).tolist()
+        log = () if isinstance(load, Open) else load.arrivals[task.worker :: task.workers]
+        profiles = [logged(one, self._orders.profile) for one in log]
+
+        def start(start_ns: int) -> None:
+            self._player = gevent.spawn(station.play, due, start_ns, task.workers, profiles)
+
+        return start
 
     def _go(self, environment: Environment, msg: Any) -> None:
         if self._work is None:
             return
-        (station, task), start_ns = self._work, msg.data["start_ns"]
-        if isinstance(task.load, Closed):
-            _until(start_ns)
-            station.begin()
-            places = range(task.worker, task.load.users, task.workers)
-            Somebody.seats = (seat(station, task, task.load, place) for place in places)
-            self._runner.spawn_users({Somebody.__name__: len(places)})
-            return
-        due = moments(task.load, task.seconds, task.seed, task.worker, task.workers).tolist()
-        log = () if isinstance(task.load, Open) else task.load.arrivals[task.worker :: task.workers]
-        profiles = [logged(one, self._orders.profile) for one in log]
-        _until(start_ns)
+        (station, start), start_ns = self._work, msg.data["start_ns"]
+        gevent.sleep(max(0.0, (start_ns - time.monotonic_ns()) / SECOND))
         station.begin()
-        self._player = gevent.spawn(station.play, due, start_ns, task.workers, profiles)
+        start(start_ns)
 
     def _end(self, environment: Environment, msg: Any) -> None:
         if self._work is None:
@@ -138,20 +151,6 @@ class Worker:
             one.kill()
         self._player = None
         station.finish()
-
-
-def _until(moment_ns: int) -> None:
-    gevent.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / SECOND))
-
-
-def seat(station: Station, task: Task, load: Closed, place: int) -> tuple[Station, Iterator[int], float]:
-    """What a person is: the numbers of the sessions, and when the first one begins."""
-    if load.ramp:
-        first = place / load.users * task.seconds
-    else:
-        share = float(np.random.default_rng((task.seed, place)).random())
-        first = share * min(station.pause(place), HERD * task.seconds)
-    return station, itertools.count(place, load.users), first
 
 
 def _watch(stdin: int) -> None:

@@ -107,6 +107,11 @@ class Turn:
     turn: int
     """0 for the first."""
 
+    @property
+    def answers(self) -> list[str]:
+        """What was said to the questions before it, made up or not."""
+        return [one["content"] for one in self.messages if one["role"] == "assistant"]
+
 
 class Conversation:
     """One person's session. The same profile, seed and number are the same conversation, on any machine.
@@ -176,14 +181,14 @@ class Conversation:
 
 def question(profile: Profile, seed: int, number: int) -> Turn:
     """One request of an open loop, as if picked from all requests of all conversations."""
-    conversation, index = _picked(profile, seed, number)
+    conversation, index = picked(profile, seed, number)
     return conversation.turn(index)
 
 
 def beyond(profile: Profile, context: int) -> float:
     """The share of requests that do not fit into a context of so many tokens, their answers included (to about 2 %)."""
-    picked = (_picked(profile, 0, number) for number in range(SAMPLE))
-    return sum(conversation.tokens(index) > context for conversation, index in picked) / SAMPLE
+    found = (picked(profile, 0, number) for number in range(SAMPLE))
+    return sum(conversation.tokens(index) > context for conversation, index in found) / SAMPLE
 
 
 def warning(profile: Profile, context: str) -> str:
@@ -200,16 +205,16 @@ def warning(profile: Profile, context: str) -> str:
     )
 
 
-def _picked(profile: Profile, seed: int, number: int) -> tuple[Conversation, int]:
-    """A turn, picked in proportion to how many there are.
+def picked(profile: Profile, seed: int, number: int) -> tuple[Conversation, int]:
+    """A conversation and one of its turns, picked in proportion to how many there are.
 
     A random turn of a random conversation would be an early one too often, and its prompt too short.
     """
     ends = profile.ends
-    picked = int(np.random.default_rng((seed, number, _TURNS)).integers(ends[-1]))
-    place = bisect.bisect_right(ends, picked)
+    drawn = int(np.random.default_rng((seed, number, _TURNS)).integers(ends[-1]))
+    place = bisect.bisect_right(ends, drawn)
     before = ends[place - 1] if place else 0
-    return Conversation(profile, seed, number, turns=ends[place] - before), picked - before
+    return Conversation(profile, seed, number, turns=ends[place] - before), drawn - before
 
 
 def _profile(name: str, description: str, **said: Any) -> Profile:

@@ -9,7 +9,7 @@ from typing import Protocol
 from loadtests.records import Record
 from loadtests.stream import Client
 from loadtests.target import Target
-from loadtests.workload import Profile
+from loadtests.workload import Conversation, Profile, picked
 
 
 class CannotGoOn(Exception):
@@ -33,9 +33,17 @@ class Person:
     number: int
     """Unique over all workers and the whole load: with the seed it says what this person asks. Goes into the records
     as `session`."""
+    midway: bool = False
+    """It is met in the middle of its conversation, as most people are when a load begins."""
     worker: int = 0
     keep: Callable[[Record], None] = field(default=_nowhere, compare=False, repr=False)
     """Takes the record of a request that the given client did not make. What `client.ask` made is kept already."""
+
+    def conversation(self) -> tuple[Conversation, int]:
+        """What this person asks, and the turn to begin with: the first, or one in the middle."""
+        if self.midway:
+            return picked(self.profile, self.seed, self.number)
+        return Conversation(self.profile, self.seed, self.number), 0
 
 
 class Scenario(Protocol):

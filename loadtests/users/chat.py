@@ -9,7 +9,7 @@ from typing import Final
 from loadtests.records import Outcome
 from loadtests.stream import Client, Request
 from loadtests.users.base import Person
-from loadtests.workload import Conversation, Turn, question
+from loadtests.workload import Turn, question
 
 PATH: Final = "/v1/chat/completions"
 
@@ -22,16 +22,16 @@ class Chat:
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
         """One conversation. It ends early when a question has no answer: there is nothing to go on from."""
-        conversation = Conversation(person.profile, person.seed, person.number)
+        conversation, first = person.conversation()
         answers: list[str] = []
-        for index in range(conversation.turns):
+        for index in range(first, conversation.turns):
             turn = conversation.turn(index, answers)
-            if index:
+            if index > first:
                 yield turn.think_s
             reply = client.ask(request(person, turn))
             if reply.record.outcome is not Outcome.OK:
                 return
-            answers.append(reply.answer.text)
+            answers = [*turn.answers, reply.answer.text]
 
     def once(self, client: Client, person: Person, intended_ns: int) -> None:
         """One turn of one conversation, with the answers before it made up."""

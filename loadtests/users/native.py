@@ -10,7 +10,7 @@ from typing import Any, Final
 from loadtests.records import Outcome
 from loadtests.stream import Client, Request
 from loadtests.users.base import Person
-from loadtests.workload import Conversation, Turn, question
+from loadtests.workload import Turn, question
 
 Body = Callable[[Person, Turn], Mapping[str, Any]]
 
@@ -40,6 +40,8 @@ def _limits(turn: Turn) -> dict[str, Any]:
 class Native:
     """One of Ollama's calls, several turns in a session. The key needs the scope `native`."""
 
+    early = True
+
     def __init__(self, call: str = "chat") -> None:
         """`call`: chat, generate or embed."""
         self._call, self._body = call, CALLS[call]
@@ -47,16 +49,16 @@ class Native:
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
         """One conversation. It ends early when a question has no answer."""
-        conversation = Conversation(person.profile, person.seed, person.number)
+        conversation, first = person.conversation()
         answers: list[str] = []
-        for index in range(conversation.turns):
+        for index in range(first, conversation.turns):
             turn = conversation.turn(index, answers)
-            if index:
+            if index > first:
                 yield turn.think_s
             reply = client.ask(self.request(person, turn))
             if reply.record.outcome is not Outcome.OK:
                 return
-            answers.append(reply.answer.text)
+            answers = [*turn.answers, reply.answer.text]
 
     def once(self, client: Client, person: Person, intended_ns: int) -> None:
         """One turn of one conversation, with the answers before it made up."""

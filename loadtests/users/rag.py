@@ -38,6 +38,7 @@ class Rag:
     """Brings a document, then asks about it."""
 
     name = "rag"
+    early = True
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
         """One document and the questions about it. It ends early when something has no answer."""

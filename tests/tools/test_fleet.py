@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from loadtests.replay import Arrival
 
 from loadtests.arrivals import Arrivals
 from loadtests.loads import Closed, Held, Open, Replay
 from loadtests.metrics import SECOND, late, ttft
 from loadtests.records import Outcome
+from loadtests.replay import Arrival
 from loadtests.stats import kolmogorov, percentile
 from loadtests.target import Target
 from loadtests.workload import PROFILES, Length, Profile
@@ -83,32 +84,45 @@ def test_people_ask_think_and_ask_again(one: Engine, others: Fleets, processes: 
         assert (record.asked_tokens, record.output_tokens, len(record.pieces_ns)) == (6, 6, 6)
         assert (record.scenario, record.model) == ("chat", "default")
         sessions.setdefault(record.session, []).append(record.turn)
-    assert all(turns == list(range(len(turns))) for turns in sessions.values())
-    assert max(len(turns) for turns in sessions.values()) == 3
-    assert len(sessions) > 6, "after a conversation comes another"
+    assert all(turns == list(range(turns[0], turns[-1] + 1)) for turns in sessions.values())
+    assert Counter(turns[0] for session, turns in sessions.items() if session >= 6) == {0: len(sessions) - 6}
+    assert {turns[-1] for session, turns in sessions.items() if session < 6} == {2}, "three questions, then another one"
+    assert {turns[0] for session, turns in sessions.items() if session < 6} > {0}, "most were in the middle of theirs"
 
 
 def test_a_conversation_grows_by_the_answers_that_came(one: Engine, others: Fleets) -> None:
-    whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(1), seconds=1.5)), one)
+    whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(1), seconds=2)), one)
     asked = [seen.json for seen in one.seen()]
-    first, second, third = asked[:3]
+    anew = [place for place, body in enumerate(asked) if len(body["messages"]) == 1]
+    first, second, third = asked[anew[0] : anew[0] + 3]
     assert first["stream_options"] == {"include_usage": True}
     assert (first["max_tokens"], first["stream"], first["model"]) == (6, True, "default")
     assert second["messages"][: len(first["messages"])] == first["messages"]
-    said = [message["content"] for message in third["messages"] if message["role"] == "assistant"]
-    assert len(said) == 2
-    assert all("@" in text for text in said), "the engine's own words, with the moment of their sending"
+    assert all("@" in text for text in said(third)), "the engine's own words, with the moment of their sending"
+    assert len(said(third)) == 2
+
+
+def test_who_is_met_in_the_middle_has_a_past_and_keeps_it(one: Engine, others: Fleets) -> None:
+    whole(others.hold(Wanted(target=at(one), profile=profile(turns="fixed:40"), load=Closed(1), seconds=1)), one)
+    first, second = (said(seen.json) for seen in one.seen()[:2])
+    assert len(first) >= 1
+    assert not any("@" in text for text in first), "made up: nobody asked"
+    assert second[:-1] == first
+    assert "@" in second[-1]
+
+
+def said(body: Any) -> list[str]:
+    return [message["content"] for message in body["messages"] if message["role"] == "assistant"]
 
 
 def test_people_do_not_come_in_one_herd(one: Engine, others: Fleets) -> None:
-    people = 40
-    slow = profile(think="fixed:30")
-    load = whole(others.hold(Wanted(target=at(one), profile=slow, load=Closed(people), seconds=2)), one)
+    people = 60
+    slow = profile(think="fixed:2", turns="fixed:1")
+    load = whole(others.hold(Wanted(target=at(one), profile=slow, load=Closed(people), seconds=1.5)), one)
     came = [(record.intended_ns - load.began_ns) / SECOND for record in load.records]
-    assert len(came) == people
-    assert max(came) < 0.6, "within the first fifth"
-    _, p = kolmogorov(came, lambda moment: np.clip(moment / 0.4, 0, 1))
-    assert p > 0.001
+    assert len(came) == pytest.approx(people * 1.5 / 2, rel=0.3), "as many as if it had gone on for long"
+    _, p = kolmogorov(came, lambda moment: np.clip(moment / 1.5, 0, 1))
+    assert p > 0.001, "and as evenly"
 
 
 def test_people_of_a_ramp_come_one_by_one(one: Engine, others: Fleets) -> None:
