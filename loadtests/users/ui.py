@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import gevent
 from gevent.queue import Empty
 
 from loadtests.records import Outcome, Record
@@ -25,7 +26,8 @@ from loadtests.users.rag import document, wanted
 from loadtests.users.sockets import LOST, Event, SocketError
 from loadtests.workload import Conversation, Turn
 
-SECOND: Final = 1_000_000_000
+TIDY_S: Final = 5.0
+"""For tidying up behind a session (seconds): an end of a load waits for it, and the chat may not answer any more."""
 ANSWER: Final = "response.output_text.delta"
 THOUGHT: Final = "response.reasoning_text.delta"
 LIMITED: Final = ("429", "too many", "this key may", "as many requests", "wait for one to end", "requests a minute")
@@ -83,9 +85,12 @@ class Talk:
         """Uploads a document, until its passages are embedded; kept as a record without tokens. Did it work?"""
         heard = Heard(intended_ns)
         try:
-            file = self._account.api.upload(NAME, "\n\n".join(passages))
+            with gevent.Timeout(self._total_s, Empty):
+                file = self._account.api.upload(NAME, "\n\n".join(passages))
             self._files = [{"type": "file", "id": file, "url": file, "name": NAME, "status": "uploaded"}]
             heard.done(200)
+        except Empty:
+            heard.failed(Outcome.TIMEOUT, f"not taken in within {self._total_s:g} s")
         except Refused as error:
             heard.refused(error)
         finally:
@@ -97,13 +102,13 @@ class Talk:
         message, heard = str(uuid.uuid4()), Heard(intended_ns)
         try:
             channel = self._account.channel()  # opens it where it is not: as a page that was just opened
-            with channel.listening(message) as events:
+            with channel.listening(message) as events, gevent.Timeout(self._total_s, Empty):
                 heard.sent_ns = time.monotonic_ns()
                 body = self._body(text, turn, message, channel.session)
                 told = self._account.api.json("POST", "/api/chat/completions", body)
                 heard.accepted()
                 self._chat, self._open = str(told["chat_id"]), True
-                while not heard.take(events.get(timeout=heard.left(self._total_s))):
+                while not heard.take(events.get()):
                     pass
                 self._last, self._open = message, False
         except Empty:
@@ -119,6 +124,10 @@ class Talk:
 
     def close(self) -> None:
         """Stops what is still being answered, and removes the chat and its document."""
+        with gevent.Timeout(TIDY_S, False):
+            self._tidy()
+
+    def _tidy(self) -> None:
         for method, path in (
             ("POST", f"/api/tasks/chat/{self._chat}/stop" if self._open else ""),
             ("DELETE", f"/api/v1/chats/{self._chat}" if self._chat else ""),
@@ -171,10 +180,6 @@ class Heard:
     """Until it is known better: who is stopped has nothing more to say."""
     status: int | None = None
     error: str = ""
-
-    def left(self, total_s: float) -> float:
-        """Seconds until it has taken too long."""
-        return max(0.001, total_s - (time.monotonic_ns() - self.sent_ns) / SECOND)
 
     def accepted(self) -> None:
         """The chat has taken the message."""

@@ -23,6 +23,7 @@ TOKEN: Final = "session-of-admin"
 HALF: Final = "session-without-socket"
 """Everything but the socket takes it."""
 GAP: Final = 0.02
+STUCK: Final = 1.0
 
 
 def piece(text: str, kind: str = "output_text") -> tuple[str, dict[str, Any]]:
@@ -40,6 +41,7 @@ ANSWERS: Final[dict[str, list[tuple[str, Any]]]] = {
     ],
     "broken": [piece("a"), ("chat:completion", {"error": {"message": "the engine is gone"}})],
     "silent": [],
+    "stuck": [],
     "cut": [piece("a"), ("cut", None)],
 }
 
@@ -94,6 +96,8 @@ class Chat:
         body = flask.request.json or {}
         if body["model"] == "refused":
             return {"error": {"message": "Too many requests from this address. Wait 3 seconds."}}, 429
+        if body["model"] == "stuck":
+            time.sleep(STUCK)
         chat = body.get("chat_id") or str(uuid.uuid4())
         threading.Thread(target=self._tell, args=(chat, body, body["session_id"]), daemon=True).start()
         return {"status": True, "task_ids": ["1"], "chat_id": chat}

@@ -29,6 +29,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "refused": {"model": "refused"},
     "broken": {"model": "broken", **TWO},
     "silent": {"model": "silent", "patience": 0.3},
+    "stuck": {"model": "stuck", "patience": 0.3},
     "cut": {"model": "cut"},
     "left": {"model": "silent", "leave": 0.3},
     "unknown model": {"model": "gone"},
@@ -128,6 +129,9 @@ def test_what_failed_says_why_and_ends_the_session(came: dict[str, dict[str, Any
     broken, silent, cut = only(came["broken"]), only(came["silent"]), only(came["cut"])
     assert (broken["outcome"], broken["error"]) == ("error", "the engine is gone")
     assert (silent["outcome"], silent["error"]) == ("timeout", "not done within 0.3 s")
+    stuck = only(came["stuck"])
+    assert (stuck["outcome"], stuck["status"], stuck["error"]) == ("timeout", None, "not done within 0.3 s")
+    assert stuck["done_ns"] - stuck["sent_ns"] < chat.STUCK * 1e9
     assert (cut["outcome"], len(cut["pieces_ns"])) == ("truncated", 1)
     assert cut["error"].startswith("the chat's socket is gone: ")
 
