@@ -33,6 +33,11 @@ ARRIVING: Final = 0.25
 """Of a load's time, people may still be coming: they do so in its first fifth."""
 ALONE: Final = 5
 """Requests that met nobody, at least, for what a prompt takes."""
+CHANCE: Final = 0.1
+"""By so much the loads as a whole may differ from what their single answers say by chance."""
+SLOWEST: Final = 1 / 3
+"""Of what single answers say, as a whole; and three times as quick."""
+PACES: Final = 200
 LEAST_STEP: Final = 0.2
 """Of a measured gap between tokens: what the prompts of others take of it cannot be more than the rest."""
 
@@ -201,10 +206,43 @@ def fit(parts: Sequence[Part], rows: Sequence[Row], slots: int | None, *, contex
     prefill = Speed(value=speed, low=speed * (1 + SAME[0]), high=speed * (1 + SAME[1]), basis="measured in a load run")
     if slots is None:
         notes.append(f"How many slots the engine has is not known: {len(decode)}, the most answers seen at once.")
+    made = Serving(decode=decode, prefill=prefill, context=context, measured=True)
+    pace = _pace(parts, usage, made)
+    if abs(pace - 1) <= CHANCE:
+        pace = 1.0
+    else:
+        notes.append(
+            f"As a whole the machine was {abs(pace - 1):.0%} {'slower' if pace < 1 else 'quicker'} than its single "
+            "answers say: this counts on the whole. Was something else at work on it?"
+        )
     return Fitted(
-        serving=Serving(decode=decode, prefill=prefill, context=context, measured=True),
-        usage=usage, notes=tuple(notes), known=known,
+        serving=_paced(made, pace), usage=usage, notes=tuple(notes),
+        known={count: pace * rate for count, rate in known.items()},
     )  # fmt: skip
+
+
+def _pace(parts: Sequence[Part], usage: Usage, made: Serving) -> float:
+    """The factor on all speeds with which the loads' tokens/s come nearest to what was seen (least squares of logs).
+
+    Single answers are told by medians, so pauses of a busy machine are not in them; the loads have them.
+    """
+    loads = [part for part in parts if part.users is not None and part.rows and part.tokens_per_second > 0]
+    if len(loads) < 2:
+        return 1.0
+
+    def miss(pace: float) -> float:
+        serves = _paced(made, pace)
+        off = (_throughput(part, serves, usage) / part.tokens_per_second for part in loads)
+        return math.fsum(math.log(one) ** 2 for one in off)
+
+    return min((math.exp(math.log(SLOWEST) * (1 - 2 * k / PACES)) for k in range(PACES + 1)), key=miss)
+
+
+def _paced(made: Serving, pace: float) -> Serving:
+    def one(speed: Speed) -> Speed:
+        return replace(speed, value=pace * speed.value, low=pace * speed.low, high=pace * speed.high)
+
+    return replace(made, decode=tuple(one(speed) for speed in made.decode), prefill=one(made.prefill))
 
 
 def more_slots(fitted: Fitted, slots: int) -> Serving | None:
@@ -305,8 +343,11 @@ def _predicted(one: Part, others: Sequence[Part], slots: int | None, context: in
 
 def throughput(part: Part, fitted: Fitted) -> float:
     """Tokens a second of all people at this load, as predicted. Raises QueueError, PeopleError."""
-    speeds = Speeds(fitted.serving, fitted.usage, "value")
+    return _throughput(part, fitted.serving, fitted.usage)
+
+
+def _throughput(part: Part, serves: Serving, usage: Usage) -> float:
+    speeds = Speeds(serves, usage, "value")
     if part.users is None:
-        return min(part.level.load or 0.0, speeds.ends(fitted.serving.slots)) * fitted.usage.output_tokens
-    queue = queueing.closed(round(part.users), fitted.usage.think_s, speeds.ends, fitted.serving.slots)
-    return queue.throughput * fitted.usage.output_tokens
+        return min(part.level.load or 0.0, speeds.ends(serves.slots)) * usage.output_tokens
+    return queueing.closed(round(part.users), usage.think_s, speeds.ends, serves.slots).throughput * usage.output_tokens

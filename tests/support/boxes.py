@@ -27,6 +27,8 @@ class Box:
     slots: int = 4
     tokens: int = 60
     think: float = 2.0
+    stall: float = 0.0
+    """The share of steps behind which everything stops for a second."""
     started: float = 0.0
     """When the next load begins."""
     records: list[Record] = field(default_factory=list)
@@ -52,7 +54,7 @@ class Box:
             if not working:
                 now = coming[0][0]
                 continue
-            now += self.fixed + self.each * len(working)
+            now += self.fixed + self.each * len(working) + self._stopped(chance)
             for one in working:
                 one[2:] = one[2] or now, one[3] + 1
             for asked_at, who, first, tokens in [one for one in working if one[3] >= self.tokens]:
@@ -63,6 +65,9 @@ class Box:
         self.records += told
         self.started += seconds + BETWEEN
         return self
+
+    def _stopped(self, chance: random.Random) -> float:
+        return float(chance.random() < self.stall) if self.stall else 0.0
 
     def _record(
         self, users: int, seat: int, asked: list[int], at: float, first: float, done: float, tokens: int

@@ -106,6 +106,17 @@ def test_a_load_at_which_the_machine_was_another_one_fails_the_check() -> None:
     assert (last.off or 0) > 0.15
 
 
+def test_what_stops_a_machine_now_and_then_counts_although_most_answers_do_not_show_it() -> None:
+    box = Box(stall=0.004)
+    for count in USERS:
+        box.hold(count)
+    told = measured.of("stalls", box.result(), rows(box))
+    fitted = measured.fit(told.parts, told.rows, 4, context=4096)
+    assert measured.throughput(told.parts[-1], fitted) == pytest.approx(told.parts[-1].tokens_per_second, rel=0.1)
+    assert {one.word for one in measured.held_out(told, context=4096)} == {"PASS"}
+    assert "slower than its single answers say" in fitted.notes[0]
+
+
 def test_two_loads_are_not_checked() -> None:
     assert measured.held_out(run(1, 4), context=4096) == ()
 
