@@ -30,7 +30,7 @@ from loadtests.loads import Closed, FleetError, Held, Load, Open, Replay
 from loadtests.recorder import Collector
 from loadtests.records import Record
 from loadtests.target import Target
-from loadtests.worker import END, GO, PREPARE, READY, Orders, Task
+from loadtests.worker import END, GO, PREPARE, READY, UP, Orders, Task
 from loadtests.workload import Profile
 
 __all__ = ["Closed", "Fleet", "FleetError", "Held", "Load", "Open", "Replay"]
@@ -73,6 +73,7 @@ class Fleet:
         self._profile, self._count, self._stats, self._timeout = profile, processes, stats, timeout
         self._runs = itertools.count()
         self._workers: list[subprocess.Popen[bytes]] = []
+        self._up: set[str] = set()
         self._ready: set[int] = set()
         self._collector = Collector("")
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
@@ -80,6 +81,7 @@ class Fleet:
         """Locust's, with its statistics of all workers."""
         self._runner: MasterRunner = self.environment.create_master_runner("127.0.0.1", 0)
         self._runner.register_message(recorder.MESSAGE, self._report)
+        self._runner.register_message(UP, lambda environment, msg: self._up.add(msg.node_id))
         self._runner.register_message(READY, self._prepared)
 
     def __enter__(self) -> Self:
@@ -122,7 +124,7 @@ class Fleet:
             if worker.stdin is not None:  # it is a pipe
                 worker.stdin.write(len(orders).to_bytes(8, "big") + orders)
                 worker.stdin.flush()
-        if not self._wait(lambda: len(self._runner.clients) == self._count, START_S):
+        if not self._wait(lambda: len(self._up) == self._count, START_S):
             raise FleetError(f"the workers did not come up: {self._last_words()}")
 
     def hold(
@@ -176,7 +178,10 @@ class Fleet:
         for number, client in enumerate(list(self._runner.clients)):
             task = Task(run=run, worker=number, workers=self._count, load=load, seed=seed, seconds=seconds)
             self._runner.send_message(PREPARE, {"task": pickle.dumps(task)}, client)
-        if not self._wait(lambda: len(self._ready) == self._count, READY_S):
+        ready = self._wait(lambda: len(self._ready) == self._count or bool(self._collector.trouble), READY_S)
+        if self._collector.trouble:
+            raise FleetError(self._collector.trouble)
+        if not ready:
             raise FleetError(f"the workers are not there any more: {self._last_words()}")
         began = time.monotonic_ns() + AHEAD_NS
         self._runner.send_message(GO, {"start_ns": began})
@@ -230,3 +235,4 @@ class Fleet:
 
     def _prepared(self, environment: Environment, msg: Any) -> None:
         self._ready.add(msg.data["worker"])
+        self._collector.trouble = self._collector.trouble or msg.data["trouble"]

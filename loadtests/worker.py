@@ -33,6 +33,7 @@ from loadtests.target import Target
 from loadtests.workload import Profile
 
 PREPARE: Final = "load-prepare"
+UP: Final = "load-up"
 READY: Final = "load-ready"
 GO: Final = "load-go"
 END: Final = "load-end"
@@ -87,6 +88,8 @@ class Worker:
         self._player: gevent.Greenlet | None = None
         for name, listener in ((PREPARE, self._prepare), (GO, self._go), (END, self._end)):
             self._runner.register_message(name, listener, concurrent=True)
+        # Locust has said already that this worker is there: what came before now was dropped as unknown.
+        self._runner.send_message(UP, None)
 
     def join(self) -> None:
         """Works until it is told to go."""
@@ -94,6 +97,15 @@ class Worker:
 
     def _prepare(self, environment: Environment, msg: Any) -> None:
         task: Task = pickle.loads(msg.data["task"])  # noqa: S301  (from the process that started this one)
+        trouble = ""
+        try:
+            self._work = self._prepared(environment, task)
+        except Exception as error:  # noqa: BLE001  (the fleet tells people, whatever it is)
+            trouble = f"the load cannot be prepared: {error or type(error).__name__}"
+        self._runner.send_message(READY, {"run": task.run, "worker": task.worker, "trouble": trouble})
+
+    def _prepared(self, environment: Environment, task: Task) -> tuple[Station, Callable[[int], None]]:
+        """A load with everything ready, and what begins it."""
         orders = self._orders
         station = Station(
             orders.target, orders.profile, seed=task.seed, run=task.run, worker=task.worker, timeout=orders.timeout,
@@ -105,8 +117,7 @@ class Worker:
         else:
             start = self._schedule(station, task, task.load)
         station.open(connections(task.load, task.workers))
-        self._work = station, start
-        self._runner.send_message(READY, {"run": task.run, "worker": task.worker})
+        return station, start
 
     def _people(self, station: Station, task: Task, load: Closed) -> Callable[[int], None]:
         """What begins a closed load."""
