@@ -292,8 +292,8 @@ def little(starts: ArrayLike, ends: ArrayLike, window: tuple[float, float]) -> f
 def edges(starts: ArrayLike, ends: ArrayLike, window: tuple[float, float]) -> float:
     """By how much Little's law may be off by chance, as a share: what lies over the edges of the window comes from few.
 
-    Twice the standard deviation of (rest of those that began before) - (rest of those that end after), each such rest
-    being a draw of its own.
+    Three times the standard deviation of (rest of those that began before) - (rest of those that end after), each such
+    rest being a draw of its own.
 
     Raises:
         TooFew: nothing began in the window.
@@ -306,7 +306,7 @@ def edges(starts: ArrayLike, ends: ArrayLike, window: tuple[float, float]) -> fl
         raise TooFew("no request began in the window")
     before = np.clip(ended[began < low], low, high) - low
     after = np.maximum(ended[inside] - high, 0)
-    return 2 * math.sqrt(float((before**2).sum() + (after**2).sum())) / wanted
+    return 3 * math.sqrt(float((before**2).sum() + (after**2).sum())) / wanted
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------

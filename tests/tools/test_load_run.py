@@ -172,11 +172,9 @@ def test_levels_on_both_sides_of_a_knee_that_is_known(gateway: tuple[Running, En
     if not run.quiet():
         pytest.skip(f"the machine is not quiet: {result.reason}")
     assert shares[0] > 0.95
+    assert status == (0 if result.verdict == "pass" else 1)
     if result.verdict == "pass":
-        assert status == 0
-        assert "at 120 requests/s, " in result.reason
-    else:
-        assert status == 1
+        assert re.match(r"up to (15|30) requests/s; at (30|120) requests/s, ", result.reason)
 
 
 def test_a_short_search_names_a_load_below_the_knee_or_says_why_not(
@@ -288,8 +286,8 @@ def test_a_server_that_goes_wrong_under_load_is_no_pass(
 def test_objectives_that_can_never_hold(one: Engine, tmp_path: Path) -> None:
     status, run = ran(tmp_path, one.address, USERS="8", FOR="5s", SLO="ttft=0.001")
     assert status == 1
-    if run.quiet():
-        assert run.result.verdict == "fail"
+    assert run.result.whole.good_share == 0
+    if run.result.verdict == "fail":  # else the machine was too busy for any verdict
         assert "ttft was missed by 100.0% of" in run.out
 
 
