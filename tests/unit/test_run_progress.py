@@ -31,7 +31,9 @@ def test_percentiles_are_of_now_and_not_of_the_beginning() -> None:
 
 def test_before_the_first_answer_and_without_tokens() -> None:
     assert words(tally([]), 0.0) == "0 answered"
-    assert words(tally([record(tokens=0, asked_tokens=20, output_tokens=None, first_ns=None)]), 1.0).startswith("1 answered | time p50 ")
+    assert words(tally([record(tokens=0, asked_tokens=20, output_tokens=None, first_ns=None)]), 1.0).startswith(
+        "1 answered | time p50 "
+    )
 
 
 def test_lines_come_every_few_seconds_with_the_time() -> None:
