@@ -275,3 +275,11 @@ def test_a_scenario_that_does_not_exist_ends_the_load(one: Engine, others: Fleet
     came = others.hold(Wanted(target=at(one), profile=lost, load=Closed(2), seconds=20))
     assert came.held is None
     assert "'mine' wants 'telephone'" in came.error
+
+
+def test_a_load_that_cannot_be_prepared_is_told_at_once(one: Engine, others: Fleets) -> None:
+    wanted = Wanted(target=at(one), profile=profile(), load=Open(Arrivals("poisson", 1000.0)), seconds=1e6)
+    came = others.hold(wanted)
+    assert came.held is None
+    assert "cannot be prepared: 1000 requests a second" in came.error
+    whole(others.hold(replace(wanted, load=Closed(2), seconds=0.5)), one)
