@@ -33,8 +33,10 @@ ARRIVING: Final = 0.25
 """Of a load's time, people may still be coming: they do so in its first fifth."""
 ALONE: Final = 5
 """Requests that met nobody, at least, for what a prompt takes."""
-CHANCE: Final = 0.1
-"""By so much the loads as a whole may differ from what their single answers say by chance."""
+CHANCE: Final = 0.08
+"""By so much the loads as a whole may differ by chance from what their single answers say."""
+SLOWER: Final = 0.8
+"""Were the machine so much slower, a load that waits for it would lose at least half of that."""
 SLOWEST: Final = 1 / 3
 """Of what single answers say, as a whole; and three times as quick."""
 PACES: Final = 200
@@ -207,10 +209,7 @@ def fit(parts: Sequence[Part], rows: Sequence[Row], slots: int | None, *, contex
     if slots is None:
         notes.append(f"How many slots the engine has is not known: {len(decode)}, the most answers seen at once.")
     made = Serving(decode=decode, prefill=prefill, context=context, measured=True)
-    pace = _pace(parts, usage, made)
-    if abs(pace - 1) <= CHANCE:
-        pace = 1.0
-    else:
+    if (pace := _pace(parts, usage, made)) != 1:
         notes.append(
             f"As a whole the machine was {abs(pace - 1):.0%} {'slower' if pace < 1 else 'quicker'} than its single "
             "answers say: this counts on the whole. Was something else at work on it?"
@@ -226,16 +225,25 @@ def _pace(parts: Sequence[Part], usage: Usage, made: Serving) -> float:
 
     Single answers are told by medians, so pauses of a busy machine are not in them; the loads have them.
     """
-    loads = [part for part in parts if part.users is not None and part.rows and part.tokens_per_second > 0]
-    if len(loads) < 2:
+    loads = [
+        part
+        for part in parts
+        if part.users is not None
+        and part.rows
+        and part.tokens_per_second > 0
+        # Elsewhere people mostly think, no pace changes much, and chance alone would choose one.
+        and _throughput(part, _paced(made, SLOWER), usage) < (1 + SLOWER) / 2 * _throughput(part, made, usage)
+    ]
+    if not loads:
         return 1.0
 
     def miss(pace: float) -> float:
         serves = _paced(made, pace)
-        off = (_throughput(part, serves, usage) / part.tokens_per_second for part in loads)
-        return math.fsum(math.log(one) ** 2 for one in off)
+        return math.fsum(math.log(_throughput(one, serves, usage) / one.tokens_per_second) ** 2 for one in loads)
 
-    return min((math.exp(math.log(SLOWEST) * (1 - 2 * k / PACES)) for k in range(PACES + 1)), key=miss)
+    paces = [math.exp(math.log(SLOWEST) * (1 - 2 * k / PACES)) for k in range(PACES + 1)]
+    best = min(paces, key=miss)
+    return best if abs(best - 1) > CHANCE and paces[0] < best < paces[-1] else 1.0
 
 
 def _paced(made: Serving, pace: float) -> Serving:
