@@ -23,7 +23,7 @@ from loadtests import prompts
 from loadtests.records import Outcome
 from loadtests.stream import Client, Reply, Request
 from loadtests.users.base import Person
-from loadtests.workload import Conversation, Message, Turn, question
+from loadtests.workload import Message, Turn, question
 
 PASSAGES: Final = 40
 PASSAGE_WORDS: Final = 180
@@ -41,22 +41,25 @@ class Rag:
     early = True
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
-        """One document and the questions about it. It ends early when something has no answer."""
-        conversation = Conversation(person.profile, person.seed, person.number)
-        passages = document(person)
-        said: list[Message] = []
-        vectors = embedded(client, person, passages, f"{self.name} upload", 0)
-        if vectors is None:
+        """One document and the questions about it. It ends early when something has no answer.
+
+        Who is met in the middle of it has brought the document before: passages are then taken without looking.
+        """
+        conversation, first = person.conversation()
+        passages, said = document(person), before(conversation.turn(first))
+        vectors = None if first else embedded(client, person, passages, f"{self.name} upload", 0)
+        if vectors is None and not first:
             return
-        for index in range(conversation.turns):
+        for index in range(first, conversation.turns):
             turn = conversation.turn(index)
-            if index:
+            if index > first:
                 yield turn.think_s
             asked = wanted(turn)
             looked = embedded(client, person, [asked], f"{self.name} question", index)
             if looked is None:
                 return
-            reply = self._ask(client, person, turn, said, best(passages, vectors, looked[0]))
+            found = passages if vectors is None else best(passages, vectors, looked[0])
+            reply = self._ask(client, person, turn, said, found)
             if reply.record.outcome is not Outcome.OK:
                 return
             said += [{"role": "user", "content": asked}, {"role": "assistant", "content": reply.answer.text}]
@@ -77,14 +80,11 @@ class Rag:
         if looked is None:
             return
         found = passages if vectors is None else best(passages, vectors, looked[0])
-        before = [one for one in turn.messages[:-1] if one["role"] != "system"]
-        self._ask(client, person, turn, [_short(one) for one in before], found)
+        self._ask(client, person, turn, before(turn), found)
 
-    def _ask(
-        self, client: Client, person: Person, turn: Turn, before: Sequence[Message], found: Sequence[str]
-    ) -> Reply:
+    def _ask(self, client: Client, person: Person, turn: Turn, said: Sequence[Message], found: Sequence[str]) -> Reply:
         system = [one for one in turn.messages if one["role"] == "system"]
-        messages = [*system, *before, {"role": "user", "content": prompt(turn, found)}]
+        messages = [*system, *said, {"role": "user", "content": prompt(turn, found)}]
         body = {
             "model": person.target.model, "messages": messages, "stream": True,
             "stream_options": {"include_usage": True}, "max_tokens": turn.asked_tokens,
@@ -127,6 +127,11 @@ def best(passages: Sequence[str], vectors: Vectors, looked: NDArray[np.float64])
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(looked)
     near = vectors @ looked / np.where(lengths > 0, lengths, 1.0)
     return [passages[place] for place in np.argsort(-near, kind="stable")]
+
+
+def before(turn: Turn) -> list[Message]:
+    """The questions and answers before a turn, without passages."""
+    return [_short(one) for one in turn.messages[:-1] if one["role"] != "system"]
 
 
 def wanted(turn: Turn) -> str:

@@ -26,6 +26,7 @@ from loadtests.users.rag import document, wanted
 from loadtests.users.sockets import LOST, Event, SocketError
 from loadtests.workload import Conversation, Turn
 
+SECOND: Final = 1_000_000_000
 TIDY_S: Final = 5.0
 """For tidying up behind a session (seconds): an end of a load waits for it, and the chat may not answer any more."""
 ANSWER: Final = "response.output_text.delta"
@@ -37,20 +38,25 @@ NAME: Final = "notes.txt"
 class Ui:
     """Several messages in one chat. With `upload` the person brings a document first, and asks about it."""
 
+    early = True
+
     def __init__(self, name: str = "ui", *, upload: bool = False, accounts: Accounts | None = None) -> None:
         self.name = name
         self._upload = upload
         self._accounts = accounts or Accounts()
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
-        """One chat. It ends early when a message has no answer."""
-        conversation = Conversation(person.profile, person.seed, person.number)
+        """One chat. It ends early when a message has no answer.
+
+        Who is met in the middle of a conversation goes on in a new chat: it has as many messages as were left.
+        """
+        conversation, first = person.conversation()
         with closing(self._talk(client, person)) as talk:
             if self._upload and not talk.bring(document(person)):
                 return
-            for index in range(conversation.turns):
+            for index in range(first, conversation.turns):
                 turn = conversation.turn(index)
-                if index:
+                if index > first:
                     yield turn.think_s
                 if not talk.say(self._words(turn), turn):
                     return
@@ -59,6 +65,9 @@ class Ui:
         """The first message of a new chat: an earlier history could only come about by asking for it."""
         turn = Conversation(person.profile, person.seed, person.number).turn(0)
         with closing(self._talk(client, person)) as talk:
+            gevent.sleep(
+                max(0.0, (intended_ns - time.monotonic_ns()) / SECOND)
+            )  # what is ready early does not leave early
             if self._upload and not talk.bring(document(person), intended_ns):
                 return
             talk.say(self._words(turn), turn, None if self._upload else intended_ns)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ PATCHED = (sys.executable, "-m", "gevent.monkey", "--module")
 def session(what: dict[str, Any]) -> dict[str, Any]:
     """One session for each of `people`: of which `profile` and its `lengths`, where (`url`, `key`, `ca`, models).
 
-    `environment` is what scenarios read from it. `patience`: of one request; `leave`: when who is not done is stopped.
+    With `ahead` it is one request of an open loop, so many seconds from when it is called. `environment` is what
+    scenarios read from it. `patience`: of one request; `leave`: when who is not done is stopped.
     """
     os.environ.update(what["environment"])
     kept: list[Record] = []
@@ -47,8 +49,12 @@ def session(what: dict[str, Any]) -> dict[str, Any]:
         def live() -> None:
             nonlocal stopped
             person = Person(target=target, profile=profile, seed=1, number=7, keep=kept.append)
+            kind = scenario or SCENARIOS[profile.scenario]
             try:
-                for think in (scenario or SCENARIOS[profile.scenario]).session(client, person):
+                if "ahead" in what:
+                    kind.once(client, person, time.monotonic_ns() + int(what["ahead"] * 1e9))
+                    return
+                for think in kind.session(client, person):
                     gevent.sleep(think)
             except CannotGoOn as error:
                 stopped = str(error)

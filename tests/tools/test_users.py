@@ -112,6 +112,20 @@ def test_a_document_is_embedded_then_each_question_then_asked(place: Place) -> N
     assert again["messages"][0]["content"] == first["input"][0]
 
 
+def test_who_is_met_midway_has_brought_the_document_before(place: Place) -> None:
+    for number in range(20):
+        someone, kept = replace(person(place, "rag", number), midway=True), list[Record]()
+        if (first := someone.conversation()[1]) == 0:
+            continue
+        with client(someone, kept) as asks:
+            list(SCENARIOS["rag"].session(asks, someone))
+        assert [(r.scenario, r.turn) for r in kept[:2]] == [("rag question", first), ("rag", first)]
+        said = place.engine.seen()[1].json["messages"]
+        assert [one["role"] for one in said] == ["user", "assistant"] * first + ["user"]
+        return
+    raise AssertionError("nobody was met midway")
+
+
 def test_the_nearest_passages_are_found() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 0.0], [2.0, 2.0], [0.1, 0.9]])
     assert best(["a", "b", "c", "d"], vectors, np.array([0.0, 5.0])) == ["d", "c", "a", "b"]

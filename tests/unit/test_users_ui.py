@@ -38,6 +38,8 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "wrong token": {"environment": {"LOAD_CHAT_TOKEN": "old"}, "model": "default"},
     "no socket": {"environment": {"LOAD_CHAT_TOKEN": chat.HALF}},
     "together": {"people": 4},
+    "early": {"ahead": 0.2},
+    "late": {"ahead": -0.2, "upload": True},
 }
 
 
@@ -183,6 +185,14 @@ def test_packets_of_one_tls_record_came_at_one_moment() -> None:
         channel._next()
         moments.append(channel._at_ns)
     assert moments[0] == moments[1] == moments[2] < moments[3]
+
+
+def test_an_open_loop_counts_from_its_moment_and_sends_nothing_before_it(came: dict[str, dict[str, Any]]) -> None:
+    early = only(came["early"])
+    assert early["intended_ns"] <= early["sent_ns"] < early["intended_ns"] + 200_000_000
+    upload, answer = came["late"]["records"]
+    assert upload["sent_ns"] - upload["intended_ns"] >= 200_000_000
+    assert answer["intended_ns"] == answer["sent_ns"] >= upload["done_ns"]
 
 
 def test_people_share_one_account_and_hear_their_own_answers(came: dict[str, dict[str, Any]]) -> None:
