@@ -21,6 +21,7 @@ from loadtests.records import Outcome
 from loadtests.replay import Arrival
 from loadtests.stats import kolmogorov, percentile
 from loadtests.target import Target
+from loadtests.users.embed import BATCH
 from loadtests.workload import PROFILES, Length, Profile
 from tests.support.engine import Engine, engine
 from tests.support.fleet import Came, Fleets, Wanted, children_of, fleets
@@ -167,6 +168,19 @@ def test_a_replay_asks_for_what_the_log_says(one: Engine, others: Fleets) -> Non
     assert [record.output_tokens for record in load.records] == [1, 2, 3, 4, 5, 6]
     assert [round((record.intended_ns - load.began_ns) / 1e8) for record in load.records] == list(range(6))
     assert [len(seen.json["messages"]) for seen in one.seen()] == [1] * 6
+
+
+@pytest.mark.parametrize("load", [Closed(2), Open(Arrivals("constant", 10.0))])
+def test_passages_come_in_batches_and_none_twice(one: Engine, others: Fleets, load: Closed | Open) -> None:
+    embed = replace(PROFILES["embed"], turns=Length.parse("fixed:2"), think=Length.parse("fixed:0.1"))
+    found = whole(others.hold(Wanted(target=at(one), profile=embed, load=load)), one)
+    assert {record.outcome for record in found.records} == {Outcome.OK}
+    assert {(record.scenario, record.model) for record in found.records} == {("embed", "embedding")}
+    assert {(ttft(record), record.asked_tokens) for record in found.records} == {(None, 0)}
+    assert all(record.input_tokens for record in found.records)
+    texts = [text for seen in one.seen() for text in seen.json["input"]]
+    assert len(texts) == BATCH * len(found.records) >= 5 * BATCH
+    assert len(set(texts)) == len(texts)
 
 
 def test_what_still_runs_when_the_grace_is_over_is_cancelled(one: Engine, others: Fleets) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gevent
 import numpy as np
@@ -11,10 +11,12 @@ import pytest
 from gevent.event import Event
 
 from loadtests.arrivals import Arrivals
-from loadtests.conductor import SECOND, Conductor, moments
-from loadtests.loads import Open, Replay
+from loadtests.conductor import FEW, SECOND, Conductor, connections, logged, moments
+from loadtests.loads import Closed, Open, Replay
+from loadtests.replay import Arrival
 from loadtests.stats import kolmogorov
 from loadtests.stream import LoopProbe
+from loadtests.workload import PROFILES, Length, question
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,29 @@ def test_a_ramp_grows_evenly_from_nothing_to_the_rate(kind: str) -> None:
 def test_a_replay_is_dealt_out_and_ends_with_the_time() -> None:
     load = Replay(tuple(Logged(at) for at in (0.5, 1, 2, 3.5, 9)))  # type: ignore[arg-type]
     assert [moments(load, 9, 1, worker, 2).tolist() for worker in (0, 1)] == [[0.5, 2], [1, 3.5]]
+
+
+@pytest.mark.parametrize(("output", "asked"), [(7, 7), (None, 150)])
+def test_a_request_of_a_log_is_alone_and_as_long_as_the_log_says(output: int | None, asked: int) -> None:
+    usual = replace(PROFILES["chat"], output=Length.parse(150), system=Length.parse(300), turns=Length.parse(9))
+    one = logged(Arrival(0, "chat", 500, output), usual)
+    turn = question(one, 1, 2)
+    assert (turn.turn, len(turn.messages), turn.asked_tokens) == (0, 1, asked)
+    assert len(turn.messages[0]["content"].split()) == pytest.approx(500, abs=10)
+    assert one.scenario == "chat"
+
+
+def test_a_logged_batch_has_as_many_tokens_in_all() -> None:
+    one = logged(Arrival(0, "embeddings", 3200, None), PROFILES["chat"])
+    assert (one.scenario, one.input) == ("embed", Length.parse(200))
+    assert logged(Arrival(0, "embeddings", 3, None), PROFILES["chat"]).input == Length.parse(1)
+    assert logged(Arrival(0, "embeddings", None, None), PROFILES["embed"]).input == PROFILES["embed"].input
+
+
+def test_connections_are_open_for_those_who_come_first() -> None:
+    assert connections(Closed(9), 2) == 5
+    assert connections(Open(Arrivals("poisson", 100.0)), 4) == 25
+    assert connections(Open(Arrivals("poisson", 0.1)), 1) == FEW == connections(Replay(()), 1)
 
 
 class Asked:
