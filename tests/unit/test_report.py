@@ -163,6 +163,15 @@ def test_a_report_of_several_loads_says_which_one_its_figures_are_of() -> None:
     assert "behind the warm-up:" not in one
 
 
+def test_the_sentence_of_a_sweep_says_up_to_where() -> None:
+    levels = [results.level(f"{n} users", n, run(rate=n), PEOPLE) for n in (10, 20)]
+    held = build(run(), levels=levels, said=("pass", "up to 10 users; at 20 users, ttft was missed"))
+    assert words.headline(held) == "The objectives held up to 10 users; at 20 users, ttft was missed."
+    lost = build(run(), levels=levels, said=("fail", "at 10 users, ttft was missed"))
+    assert words.headline(lost) == "The objectives did not hold at 10 users, ttft was missed."
+    assert words.headline(build(run())).startswith("The objectives held at this load: at most 0.0%")
+
+
 def test_ticks_are_round_and_inside() -> None:
     assert svg.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert svg.ticks(0.013, 0.048) == [0.02, 0.03, 0.04]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from loadtests import results, words
+from loadtests import results, sweep, words
 from loadtests.course import Course, Outcome
 from loadtests.gates import Server
+from loadtests.hold import Measured, measured
 from loadtests.loads import Closed, FleetError, Held
 from loadtests.records import Outcome as Ended
 from loadtests.results import Environment, Result
@@ -31,6 +32,8 @@ def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outco
 
     def load(number: float) -> Any:
         ramp = wanted.shape is words.Shape.RAMP
+        if wanted.shape is words.Shape.REPLAY:
+            return Rate(8.0)
         return Closed(round(number), ramp) if wanted.unit is Unit.USERS else Rate(number, ramp)
 
     course = Course(
@@ -102,6 +105,36 @@ def test_a_sweep_whose_lowest_level_misses_is_no_pass() -> None:
     assert result.verdict == "fail"
     assert result.reason.startswith("at 2 users, ttft was missed by 100.0%")
     assert len(result.levels) == 1
+
+
+def level(load: float, verdict: str) -> Measured:
+    held = VirtualFleet().hold(Rate(2.0), 1, seconds=30)
+    one = measured(f"{load:g} users", load, held, Words().objectives)
+    return replace(one, said=(verdict, f"why {load:g}"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict", "reason"),
+    [
+        (("pass", "pass"), "pass", "up to 2 users; 1 higher one was left out"),
+        (("pass", "fail", "pass"), "pass", "up to 1 users; at 2 users, why 2"),
+        (("none", "pass", "none"), "pass", "up to 2 users; at 3 users, why 3"),
+        (("fail", "pass", "pass"), "fail", "at 1 users, why 1"),
+        (("none", "fail", "pass"), "fail", "at 2 users, why 2"),
+        (("none", "none", "none"), "none", "at 3 users, why 3"),
+    ],
+)
+def test_levels_are_told_by_the_highest_that_held_with_none_below_it_that_failed(
+    verdicts: tuple[str, ...], verdict: str, reason: str
+) -> None:
+    told = sweep.conclude([level(k + 1, one) for k, one in enumerate(verdicts)], 3)
+    assert told.said == (verdict, reason)
+
+
+def test_a_replay_lasts_as_long_as_its_log() -> None:
+    fleet = VirtualFleet()
+    run(fleet, REPLAY="a.log")
+    assert lasted(fleet) == [120], "however early its p95 is known"
 
 
 def test_too_few_answers_of_few_people_are_no_verdict_on_more_of_them() -> None:
