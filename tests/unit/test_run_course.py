@@ -17,6 +17,7 @@ from loadtests.records import Outcome as Ended
 from loadtests.results import Environment, Result
 from loadtests.words import Unit, Words
 from tests.support.virtual import QUIET, Rate, VirtualFleet
+from tests.unit.test_purity import imported
 
 PLACE = Environment(target="https://localhost:8443", hardware={}, versions={}, configuration={}, seeds={})
 
@@ -303,3 +304,7 @@ def test_a_clock_that_jumps_and_reports_that_are_lost_leave_no_verdict(changes: 
 def test_without_words_of_the_server_its_gates_are_not_known() -> None:
     course = Course(words=Words(), fleet=VirtualFleet(), load=lambda n: Closed(round(n)), seconds=10)
     assert course.server == Server()
+
+
+def test_the_course_of_a_run_knows_neither_locust_nor_the_network() -> None:
+    assert imported("loadtests.course", "loadtests.progress") == ({}, [])
