@@ -65,9 +65,8 @@ class Ui:
         """The first message of a new chat: an earlier history could only come about by asking for it."""
         turn = Conversation(person.profile, person.seed, person.number).turn(0)
         with closing(self._talk(client, person)) as talk:
-            gevent.sleep(
-                max(0.0, (intended_ns - time.monotonic_ns()) / SECOND)
-            )  # what is ready early does not leave early
+            # What is ready early does not leave early.
+            gevent.sleep(max(0.0, (intended_ns - time.monotonic_ns()) / SECOND))
             if self._upload and not talk.bring(document(person), intended_ns):
                 return
             talk.say(self._words(turn), turn, None if self._upload else intended_ns)
