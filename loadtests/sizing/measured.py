@@ -1,8 +1,7 @@
-"""What load runs tell of a machine: its speed with 1, 2, … answers at once, how people used it, and a check of both.
+"""What load runs tell of a machine: its speed with 1, 2, … answers at once, and how people used it.
 
 A sweep (`make load USERS=1,2,4,8`) has a load after the other. The speed at each number of answers at once is taken
-from single requests (`observed`); what a prompt takes from requests that met nobody. The check leaves one level out,
-predicts its throughput from the others, and says how far off that was. Pure, but for `read`.
+from single requests (`observed`); what a prompt takes from requests that met nobody. Pure, but for `read`.
 """
 
 from __future__ import annotations
@@ -22,15 +21,12 @@ from loadtests import results
 from loadtests.results import CannotRead, Level, Result
 from stack.capacity import observed, queueing, serving
 from stack.capacity.observed import ObservedError
-from stack.capacity.queueing import QueueError
 from stack.capacity.serving import SAME, Serving, Speeds
 from stack.capacity.speed import REACH, Speed
 from stack.capacity.usage import PeopleError, Usage
 
-ALLOWED: Final = 0.15
-"""How far a prediction may be off."""
 ARRIVING: Final = 0.25
-"""Of a load's time, people may still be coming: they do so in its first fifth."""
+"""Of a load's time, not counted: how it begins is not how it goes on."""
 ALONE: Final = 5
 """Requests that met nobody, at least, for what a prompt takes."""
 CHANCE: Final = 0.08
@@ -61,7 +57,7 @@ class Part:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of all people, once all of them are there: an answer's tokens are spread evenly from its first to its end."""
+        """Of all people, behind the beginning: an answer's tokens are spread evenly from its first to its end."""
         if not self.rows:
             return self.level.tokens_per_second
         starts = [float(row["intended_s"]) for row in self.rows]
@@ -97,28 +93,6 @@ class Fitted:
     """Answers at once -> tokens a second of all, as far as they were seen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """One level, predicted from the others. Tokens a second."""
-
-    label: str
-    fitted_on: tuple[str, ...]
-    predicted: float | None
-    measured: float
-    why: str = ""
-    """Why there is no prediction."""
-
-    @property
-    def off(self) -> float | None:
-        """Predicted over measured, less one."""
-        return None if self.predicted is None or not self.measured else self.predicted / self.measured - 1
-
-    @property
-    def word(self) -> str:
-        """PASS, FAIL or n/a."""
-        return "n/a" if self.off is None else "PASS" if abs(self.off) <= ALLOWED else "FAIL"
-
-
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -139,13 +113,13 @@ def read(folder: Path) -> Run:
 
 def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
     """A run from its parts. Raises CannotSize for rows that are none."""
-    try:
-        segments = segmented(rows)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
     told = result.environment.configuration
     users = told.get("UNIT", "users") == "users"
     levels = [one for one in result.levels if one.load is not None]
+    try:
+        segments = segmented(rows, [round(one.load or 1) for one in levels] if users else [])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
     if not levels and told.get("SHAPE", "hold") == "hold" and re.fullmatch(r"[\d.]+", told.get("LOADS", "")):
         levels, segments = [result.whole.model_copy(update={"load": float(told["LOADS"])})], [list(rows)]
     matched = len(levels) == len(segments)
@@ -159,18 +133,29 @@ def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
     )
 
 
-def segmented(rows: Sequence[Row]) -> list[list[Row]]:
-    """The loads of a run, one after the other: the numbers of sessions begin anew with each."""
+def segmented(rows: Sequence[Row], users: Sequence[int]) -> list[list[Row]]:
+    """The loads of a run, one after the other; `users`: how many people each had, none where requests came by a rate.
+
+    Who has seat k of n has the sessions k, k + n, k + 2n, … and in each the turns 0, 1, 2, … Where one of them goes
+    back, another load has begun. (Up to then a request or two of it may count for the load before.)
+    """
     found: list[list[Row]] = []
-    seen: set[tuple[str, str, str]] = set()
+    last: dict[int, tuple[int, int]] = {}
     for row in sorted(rows, key=lambda one: float(one["intended_s"])):
-        mark = (row["scenario"], row["session"], row["turn"])
-        if not found or mark in seen:
+        session, turn = int(row["session"]), int(row["turn"])
+        seat = session % _seats(users, len(found))
+        if not found or (session, turn) <= last.get(seat, (-1, -1)):
             found.append([])
-            seen = set()
-        seen.add(mark)
+            last = {}
+            seat = session % _seats(users, len(found))
+        last[seat] = session, turn
         found[-1].append(row)
     return found
+
+
+def _seats(users: Sequence[int], load: int) -> int:
+    """Of the load with this number, from 1 on; as many as there may be where requests have no seat."""
+    return users[min(max(load, 1), len(users)) - 1] if users else 1 << 62
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -314,39 +299,6 @@ def _thinks(part: Part) -> list[float]:
         seat = int(row["session"]) % round(part.users or 1)
         seats.setdefault(seat, []).append((start, start + float(row["e2e_ms"]) / 1000))
     return [max(then[0] - now[1], 0.0) for times in seats.values() for now, then in pairwise(sorted(times))]
-
-
-# --- the check -------------------------------------------------------------------------------------------------------
-
-
-def held_out(run: Run, *, context: int) -> tuple[HeldOut, ...]:
-    """Every level but the first, predicted from the others; none for fewer than three levels."""
-    if len(run.parts) < 3 or not all(part.rows for part in run.parts):
-        return ()
-    slots = run.slots or _most(run)
-    return tuple(
-        _predicted(one, [part for part in run.parts if part is not one], slots, context) for one in run.parts[1:]
-    )
-
-
-def _most(run: Run) -> int | None:
-    """The most answers at once that were seen: a setting of the server, which no level may be blind for."""
-    try:
-        return max(one.answers for one in observed.rates(observed.answers(run.rows)))
-    except ObservedError:
-        return None
-
-
-def _predicted(one: Part, others: Sequence[Part], slots: int | None, context: int) -> HeldOut:
-    labels = tuple(part.level.label for part in others)
-    measured = one.tokens_per_second
-    try:
-        fitted = fit(others, [row for part in others for row in part.rows], slots, context=context)
-        predicted = throughput(one, fitted)
-    except (CannotSize, QueueError, PeopleError) as error:
-        why = str(error).partition("\n")[0]
-        return HeldOut(label=one.level.label, fitted_on=labels, predicted=None, measured=measured, why=why)
-    return HeldOut(label=one.level.label, fitted_on=labels, predicted=predicted, measured=measured)
 
 
 def throughput(part: Part, fitted: Fitted) -> float:

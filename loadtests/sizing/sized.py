@@ -13,7 +13,8 @@ from typing import Final
 from loadtests import slo as objectives
 from loadtests.metrics import Objectives
 from loadtests.results import Answer as Search
-from loadtests.sizing.measured import CannotSize, Fitted, HeldOut, Part, Row, Run, fit, held_out, more_slots
+from loadtests.sizing.check import HeldOut, held_out
+from loadtests.sizing.measured import CannotSize, Fitted, Part, Row, Run, fit, more_slots
 from stack.capacity import cost, steps
 from stack.capacity.box import Box, serving
 from stack.capacity.choose import Choice, ChooseError, Market, choose

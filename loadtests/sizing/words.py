@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from loadtests.report.svg import number, seconds
-from loadtests.sizing.measured import ALLOWED, HeldOut
+from loadtests.sizing.check import ALLOWED, HeldOut
 from loadtests.sizing.sized import Sized
 from stack.capacity import cost, usage
 from stack.capacity.choose import Option

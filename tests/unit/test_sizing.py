@@ -15,8 +15,9 @@ import pytest
 from loadtests import results
 from loadtests.report import files as reports
 from loadtests.results import Answer as Search
-from loadtests.sizing import files, measured, sized, words
-from loadtests.sizing.measured import CannotSize, HeldOut, Run
+from loadtests.sizing import check, files, measured, sized, words
+from loadtests.sizing.check import HeldOut
+from loadtests.sizing.measured import CannotSize, Run
 from loadtests.sizing.sized import Asked, Sized
 from stack.capacity import box as boxes
 from stack.capacity.cost import Prices
@@ -77,6 +78,14 @@ def test_each_load_of_a_run_is_told_from_the_others() -> None:
     assert [part.users for part in run().parts] == list(USERS)
 
 
+def test_a_load_that_begins_in_the_middle_of_conversations_is_told_from_the_one_before() -> None:
+    told = [(0, 3), (1, 0), (1, 1), (1, 2), (3, 2), (0, 5), (1, 1), (4, 0), (3, 3), (2, 7), (5, 0)]
+    made = [{"intended_s": str(at), "session": str(s), "turn": str(turn)} for at, (s, turn) in enumerate(told)]
+    alone, four = measured.segmented(made, [1, 4])
+    assert (len(alone), len(four)) == (5, 6), "one request of the four still counts for the one"
+    assert len(measured.segmented(made[:4], [])) == 1
+
+
 def test_what_is_learned_is_what_the_machine_is() -> None:
     box = sweep()
     fitted = measured.fit(run().parts, run().rows, 4, context=4096)
@@ -88,7 +97,7 @@ def test_what_is_learned_is_what_the_machine_is() -> None:
 
 
 def test_a_load_that_was_left_out_is_predicted_within_15_percent() -> None:
-    held = measured.held_out(run(), context=4096)
+    held = check.held_out(run(), context=4096)
     assert [one.label for one in held] == ["2 users", "4 users", "8 users"]
     assert {one.word for one in held} == {"PASS"}
     assert max(abs(one.off or 0) for one in held) < 0.08
@@ -101,7 +110,7 @@ def test_a_load_at_which_the_machine_was_another_one_fails_the_check() -> None:
         box.hold(count)
     box.fixed, box.each = 0.024, 0.008
     box.hold(8)
-    last = measured.held_out(measured.of("throttled", box.result(), rows(box)), context=4096)[-1]
+    last = check.held_out(measured.of("throttled", box.result(), rows(box)), context=4096)[-1]
     assert (last.label, last.word) == ("8 users", "FAIL")
     assert (last.off or 0) > 0.15
 
@@ -113,12 +122,12 @@ def test_what_stops_a_machine_now_and_then_counts_although_most_answers_do_not_s
     told = measured.of("stalls", box.result(), rows(box))
     fitted = measured.fit(told.parts, told.rows, 4, context=4096)
     assert measured.throughput(told.parts[-1], fitted) == pytest.approx(told.parts[-1].tokens_per_second, rel=0.1)
-    assert {one.word for one in measured.held_out(told, context=4096)} == {"PASS"}
+    assert {one.word for one in check.held_out(told, context=4096)} == {"PASS"}
     assert "slower than its single answers say" in fitted.notes[0]
 
 
 def test_two_loads_are_not_checked() -> None:
-    assert measured.held_out(run(1, 4), context=4096) == ()
+    assert check.held_out(run(1, 4), context=4096) == ()
 
 
 def test_predictions_hold_at_the_edges_of_what_is_allowed() -> None:
