@@ -122,7 +122,7 @@ def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
         raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
     if not levels and told.get("SHAPE", "hold") == "hold" and re.fullmatch(r"[\d.]+", told.get("LOADS", "")):
         levels, segments = [result.whole.model_copy(update={"load": float(told["LOADS"])})], [list(rows)]
-    matched = len(levels) == len(segments)
+    matched = len(levels) == len(segments) and told.get("SHAPE") != "search"  # its levels are some of its probes
     parts = [
         Part(level=one, users=one.load if users else None, rows=tuple(segments[k]) if matched else ())
         for k, one in enumerate(levels)
@@ -293,6 +293,10 @@ def _thinks(part: Part) -> list[float]:
 
     People have seats: who has seat k of n has the sessions k, k + n, k + 2n, …
     """
+    took = part.level.metrics.get("e2e")
+    if part.users and not part.rows and took is not None and part.level.requests_per_second:
+        # By Little's law over people: whose requests are whose is not known.
+        return [max(part.users / part.level.requests_per_second - took.mean, 0.0)]
     seats: dict[int, list[tuple[float, float]]] = {}
     for row in part.rows if part.users else ():
         start = float(row["intended_s"])

@@ -95,11 +95,10 @@ def binds(sized: Sized) -> str:
 def assumptions(sized: Sized) -> Table:
     """Every number that is assumed, the word that changes it, and where it is from."""
     rows = []
-    measured = (
-        {}
-        if not sized.runs
-        else {"input_tokens", "input_spread", "output_tokens", "think_s", "cached"} - set(sized.asked.usage)
-    )
+    measured = {"input_tokens", "input_spread", "output_tokens", "cached"} if sized.runs else set[str]()
+    if any(part.users for run in sized.runs for part in run.parts):
+        measured.add("think_s")
+    measured -= set(sized.asked.usage)
     labels = {usage.ASSUMPTIONS[name].label for name in measured}
     for label, value, unit, source in (*usage.told(sized.answer.usage), *cost.told(sized.asked.habits)):
         said = f"{value:.0%}" if unit == "share" else f"{number(value)} {unit}"

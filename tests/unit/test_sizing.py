@@ -96,6 +96,21 @@ def test_what_is_learned_is_what_the_machine_is() -> None:
     assert (fitted.usage.output_tokens, fitted.usage.input_tokens) == (60, 400)
 
 
+def test_a_search_tells_how_long_people_think_too() -> None:
+    searched = measured.of("search", sweep().result(SHAPE="search"), rows(sweep()))
+    assert [part.rows for part in searched.parts] == [()] * len(USERS)
+    fitted = measured.fit(searched.parts, searched.rows, 4, context=4096)
+    assert fitted.usage.think_s == pytest.approx(sweep().think, rel=0.15)
+    assert check.held_out(searched, context=4096) == ()
+
+
+def test_what_a_rate_cannot_tell_is_said_to_be_assumed() -> None:
+    by_rate = measured.of("rate", sweep().result(UNIT="requests/s"), rows(sweep()))
+    said = {row[2]: row[3] for row in words.assumptions(sized.size("dev", "", Asked(), runs=[by_rate]))[1]}
+    assert said["INPUT"] == "the load run"
+    assert "assumption" in said["THINK"]
+
+
 def test_a_load_that_was_left_out_is_predicted_within_15_percent() -> None:
     held = check.held_out(run(), context=4096)
     assert [one.label for one in held] == ["2 users", "4 users", "8 users"]
