@@ -101,7 +101,8 @@ class Sized:
                 == objectives.limits(Objectives(ttft=self.asked.slo.ttft, tpot=self.asked.slo.tpot))
                 and not self.asked.usage
             )
-            if one is not None and one.unit == "users" and one.value is not None and same:
+            believed = run.result.verdict == "pass"
+            if believed and one is not None and one.unit == "users" and one.value is not None and same:
                 return one
         return None
 
@@ -149,13 +150,20 @@ def size(
     return Sized(
         stack=stack, made=made, asked=asked, answer=answer, curve=tuple(_curve(answer, serves)),
         box=box, model=model or (known.shape.name if known else ""), runs=tuple(runs),
-        fitted=fitted, notes=fitted.notes if fitted else (),
+        fitted=fitted, notes=(*(fitted.notes if fitted else ()), *_doubts(runs)),
         held=tuple(one for run in runs for one in held_out(run, context=context)),
         changes=(*(_measured_changes(fitted, answer, usage, asked.slo) if fitted else ()),
                  *(_modelled_changes(box, usage, asked.slo, fitted is None) if box else ())),
         choice=choice, choice_why=choice_why, bill=bill, bill_why=bill_why, watts=_watts(box, asked, watts),
         beside=_beside(box, answer),
     )  # fmt: skip
+
+
+def _doubts(runs: Sequence[Run]) -> Iterator[str]:
+    """Runs that have no verdict of their own: their requests still tell how quick the machine was."""
+    for run in runs:
+        if run.result.verdict == "none":
+            yield f"The run {run.name} concludes nothing by itself: {run.result.reason}."
 
 
 def joined(runs: Sequence[Run]) -> tuple[list[Part], list[Row]]:

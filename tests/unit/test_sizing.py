@@ -231,9 +231,13 @@ def test_the_sentence_comes_first_and_says_where_it_is_from() -> None:
 def test_what_a_search_found_goes_first_when_it_was_asked_the_same() -> None:
     found = Search(unit="users", ending="found", value=31.4, low=27.2, high=34.9, confidence=0.95, binds="ttft", why="",
                    caution="", probes=[])  # fmt: skip
-    searched = replace(run(1, 4), result=run(1, 4).result.model_copy(update={"answer": found}))
+    searched = replace(run(1, 4), result=run(1, 4).result.model_copy(update={"answer": found, "verdict": "pass"}))
     same = sized.size("dev", "", Asked(), runs=[searched])
     assert words.headline(same).startswith("This box serves about 31 people at once (27 to 34)")
+    doubted = replace(searched, result=searched.result.model_copy(update={"verdict": "none", "reason": "it drifts"}))
+    doubts = sized.size("dev", "", Asked(), runs=[doubted])
+    assert doubts.found is None
+    assert any("concludes nothing by itself: it drifts" in note for note in doubts.notes)
     for other in (Asked(slo=Slo(ttft=1.0)), Asked(usage={"think_s": 90.0})):
         assert sized.size("dev", "", other, runs=[searched]).found is None
 
