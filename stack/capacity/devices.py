@@ -25,7 +25,11 @@ class Device:
     bandwidth: float | None = None
     """Bytes a second that its memory delivers at most."""
     tflops: float | None = None
-    """10^12 additions and multiplications of 16-bit numbers a second, dense, as its vendor tells."""
+    """10^12 additions and multiplications of 16-bit numbers a second, dense, as its vendor tells.
+
+    NVIDIA's cards with GDDR all by the rate that GeForce has (half, with sums of 32 bits): what prompts reach of it is
+    fitted to those, and the same chip computes them no quicker under another name.
+    """
     power: float | None = None
     """Watts of the whole card under load."""
     price: float | None = None

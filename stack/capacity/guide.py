@@ -64,6 +64,9 @@ cards and models; no platform was measured on them. Where there are two numbers,
 what is expected. **Plan with the low end**: where several answers at once were not measured, what is expected is nearly
 always too much. How far off all this is, on measurements that played no part, is in [planner.md](planner.md). For a
 machine of your own, `make plan`, `make calibrate` and a load run tell more than any table.
+
+Least is known of how quick AMD's cards, A100 and H100 compute prompts, above all of mixtures of experts (gpt-oss,
+qwen3:30b): nobody published what could be used. Measure such a card before buying several.
 """
 
 

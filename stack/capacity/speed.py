@@ -410,15 +410,48 @@ def fitted(of: str) -> Constants:
 
 @cache
 def prefill_constants(of: str, *, mixture: bool) -> tuple[float, tuple[float, float], str]:
-    """Share of a card's TFLOPS that prompts reach, its band and its basis; experts reach less."""
-    alike = [row for row in recent("prefill") if bool(row.work.experts) is mixture]
-    seen = [row for row in alike if not row.held_out]
-    seen = [row for row in seen if row.card.kind == of] or seen
-    unseen = [row for row in alike if row.held_out and row.card.kind == of]
-    efficiency = len(seen) / sum(1 / _share(row) for row in seen)
-    errors = [_share(row) / efficiency - 1 for row in unseen]
-    kinds = ", ".join(sorted({row.card.kind for row in seen}))
-    return efficiency, band(errors), f"{len(seen)} published prompts of {kinds} cards"
+    """Share of a card's TFLOPS that prompts reach, its band and its basis.
+
+    A kind without fitted prompts lies somewhere between the kinds that have some; a mixture of experts on it loses
+    something between what mixtures lose on those.
+    """
+    if seen := _prompts(of, mixture=mixture):
+        share = _mean_share(seen)
+        alike = [row for row in recent("prefill", of) if row.held_out and bool(row.work.experts) is mixture]
+        errors = [_share(row) / share - 1 for row in alike]
+        return share, band(errors), f"{len(seen)} published prompts of {of} cards"
+    kinds = sorted({row.card.kind for row in recent("prefill") if not row.held_out})
+    dense = {kind: _mean_share(rows) for kind in kinds if (rows := _prompts(kind, mixture=False))}
+    if not mixture:
+        share, around = _between(list(dense.values()))
+        return share, around, f"no published prompts of {of} cards: between those of {', '.join(dense)}"
+    lost = {kind: _mean_share(rows) / dense[kind] for kind in dense if (rows := _prompts(kind, mixture=True))}
+    share, around = prefill_constants(of, mixture=False)[:2]
+    less, within = _between(list(lost.values()))
+    basis = f"no published prompts of mixtures on {of} cards: they lose what they lose on {', '.join(lost)}"
+    return share * less, _together(around, within), basis
+
+
+def _prompts(of: str, *, mixture: bool) -> list[Measured]:
+    return [row for row in recent("prefill", of) if not row.held_out and bool(row.work.experts) is mixture]
+
+
+def _mean_share(listed: Sequence[Measured]) -> float:
+    return len(listed) / sum(1 / _share(row) for row in listed)
+
+
+def _between(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The geometric mean, and how far the least and the most lie from it."""
+    middle = math.exp(sum(map(math.log, values)) / len(values))
+    return middle, (min(values) / middle - 1, max(values) / middle - 1)
+
+
+def _together(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """The band of a product whose factors know nothing of each other: squares of logarithms add up."""
+    low, high = (math.hypot(*(math.log1p(end(band_of, 0.0)) for band_of in ends)) for end, ends in (
+        (min, (one[0], other[0])), (max, (one[1], other[1])),
+    ))  # fmt: skip
+    return math.exp(-low) - 1, math.exp(high) - 1
 
 
 def _share(row: Measured) -> float:

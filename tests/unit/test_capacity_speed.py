@@ -209,6 +209,37 @@ def test_offload_costs_what_system_memory_takes() -> None:
         speed.offloaded(DENSE, CARD, 0, outside=1.5, system=5e10, constants=EXACT)
 
 
+def test_a_chip_computes_prompts_no_quicker_under_another_name() -> None:
+    """An L40S is an RTX 4090's chip with a few more units; an L4 is an RTX 4070's at a third of its power."""
+    cards = devices()
+    assert (cards["nvidia-l40s"].tflops or 0) == pytest.approx(cards["nvidia-rtx-4090"].tflops, rel=0.15)
+    assert (cards["nvidia-l4"].tflops or 0) <= 1.1 * (cards["nvidia-rtx-4070"].tflops or 0)
+
+
+def test_kinds_without_published_prompts_lie_between_those_that_have_some() -> None:
+    """The fit has no prompts of AMD cards; the rows that were held out are within the band all the same."""
+    share, (low, high), basis = speed.prefill_constants("rocm", mixture=False)
+    dense = [speed.prefill_constants(kind, mixture=False)[0] for kind in ("cuda-gddr", "cuda-hbm", "cuda-unified")]
+    assert (share * (1 + low), share * (1 + high)) == pytest.approx((min(dense), max(dense)))
+    assert "no published prompts of rocm" in basis
+    out = [row for row in speed.recent("prefill", "rocm") if row.held_out]
+    assert len(out) >= 3
+    for row in out:
+        said = speed.prefill(row.work, row.card, row.depth * 2)
+        assert 0.95 * said.low <= row.rate <= said.high
+
+
+@pytest.mark.parametrize("kind", ["rocm", "cuda-hbm"])
+def test_mixtures_lose_as_much_on_a_kind_that_nobody_measured_them_on(kind: str) -> None:
+    """Else an H100 would be promised 86,000 tokens a second of prompts of qwen3:30b."""
+    dense, around, _ = speed.prefill_constants(kind, mixture=False)
+    share, (low, high), basis = speed.prefill_constants(kind, mixture=True)
+    assert 0.2 * dense < share < 0.7 * dense
+    assert low < min(around[0], -0.5)
+    assert high > max(around[1], 0.5)
+    assert "mixtures" in basis
+
+
 def test_a_longer_prompt_is_slower_and_a_cached_part_counts_as_past() -> None:
     short, long = speed.prefill(DENSE, CARD, 512), speed.prefill(DENSE, CARD, 65_536)
     assert short.value > long.value
