@@ -63,7 +63,7 @@ load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=
 	@.venv/bin/python -m ops load
 baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load GATE=1` holds a run against it
 	$(DEV)
-	@.venv/bin/python -m loadtests.baseline
+	@.venv/bin/python -m loadtests.compare.baseline
 size: ## how many people this box serves, and what to buy: [RUN=folder(s)] [PEOPLE=20] [GPU_PRICE=… KWH=0.30 …] [FORMAT=json] [APPLY=1]
 	$(DEV)
 	@.venv/bin/python -m ops size

@@ -18,12 +18,12 @@ from typing import Final
 import gevent
 import numpy as np
 
-from loadtests import gates, search, slo
-from loadtests.metrics import Objectives
+from loadtests.analysis import gates, search, slo
+from loadtests.analysis.metrics import Objectives
+from loadtests.analysis.search import Budget, Found, Plan, ProbeResult
+from loadtests.analysis.stats import Verdict
+from loadtests.client.stream import Client, Request
 from loadtests.records import Record
-from loadtests.search import Budget, Found, Plan, ProbeResult
-from loadtests.stats import Verdict
-from loadtests.stream import Client, Request
 from tests.support.engine import engine
 
 WITHIN: Final = 0.05

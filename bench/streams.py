@@ -22,9 +22,9 @@ from typing import Final
 import gevent
 import numpy as np
 
-from loadtests.metrics import gaps, wire_ttft
+from loadtests.analysis.metrics import gaps, wire_ttft
+from loadtests.client.stream import Client, Request
 from loadtests.records import Outcome, Record
-from loadtests.stream import Client, Request
 from ops import paths, venv
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine

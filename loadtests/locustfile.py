@@ -31,11 +31,14 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself looks only beside this file
 
-from loadtests import clocks, gates, recorder, results, rows, shapes, slo, target, workload
-from loadtests.recorder import Collector
+from loadtests import results, target
+from loadtests.analysis import gates, slo
+from loadtests.generator import clocks, recorder, rows, shapes
+from loadtests.generator.recorder import Collector
+from loadtests.generator.seats import Seat
+from loadtests.generator.station import Station
 from loadtests.report import files
-from loadtests.seats import Seat
-from loadtests.station import Station
+from loadtests.workload import profiles
 
 END: Final = "load-end"
 PING: Final = "load-ping"
@@ -56,7 +59,7 @@ def _seed(said: str) -> int:
 
 try:
     TARGET: Final = target.from_environment(os.environ)
-    PROFILE: Final = workload.chosen(os.environ.get("LOAD_PROFILE") or "chat")
+    PROFILE: Final = profiles.chosen(os.environ.get("LOAD_PROFILE") or "chat")
     OBJECTIVES: Final = slo.parse(os.environ.get("LOAD_SLO") or "people")
     SEED: Final = _seed(os.environ.get("LOAD_SEED") or "1")
     SHAPE: Final = shapes.chosen(os.environ)

@@ -19,10 +19,10 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loadtests import gates, metrics, search, slo, stats
-from loadtests.metrics import Objectives
+from loadtests.analysis import gates, metrics, search, slo, stats
+from loadtests.analysis.metrics import Objectives
+from loadtests.compare.tax import Tax
 from loadtests.records import Outcome, Record
-from loadtests.tax import Tax
 
 VERSION: Final = 2
 SCHEMA: Final = Path(__file__).with_name("results.schema.json")

@@ -7,7 +7,7 @@ is wrong, 130 it was stopped by Ctrl-C (with a report of what there was).
 from __future__ import annotations
 
 # First: the fleet imports locust, which patches the process for gevent.
-from loadtests.fleet import Fleet  # isort: skip
+from loadtests.generator.fleet import Fleet  # isort: skip
 
 import os
 import platform
@@ -23,20 +23,24 @@ from typing import Final
 
 import gevent
 
-from loadtests import arrivals, baseline, gates, machine, ready, replay, results, target, tax, users, words, workload
-from loadtests.course import Course, Outcome
-from loadtests.gates import Server
-from loadtests.loads import Closed, FleetError, Load, Open, Replay
-from loadtests.progress import Progress
-from loadtests.ready import NotReady, Ready
+from loadtests import machine, results, target, users
+from loadtests.analysis import gates
+from loadtests.analysis.gates import Server
+from loadtests.compare import baseline, tax
+from loadtests.compare.tax import Tax
+from loadtests.generator.loads import Closed, FleetError, Load, Open, Replay
 from loadtests.report import files
 from loadtests.report import words as sentences
 from loadtests.results import CannotWrite, Environment, Result
+from loadtests.runs import ready, words
+from loadtests.runs.course import Course, Outcome
+from loadtests.runs.progress import Progress
+from loadtests.runs.ready import NotReady, Ready
+from loadtests.runs.words import Shape, Unit, Words
 from loadtests.target import Target
-from loadtests.tax import Tax
 from loadtests.users.base import CannotGoOn
-from loadtests.words import Shape, Unit, Words
-from loadtests.workload import Profile
+from loadtests.workload import arrivals, profiles, replay
+from loadtests.workload.profiles import Profile
 
 OUT: Final = Path(__file__).parent / "out"
 CODES: Final = {"pass": 0, "fail": 1, "none": 1}
@@ -94,7 +98,7 @@ class Asked:
 def asked(environment: Mapping[str, str]) -> Asked:
     """Reads everything there is to read. Raises ValueError: a sentence for people."""
     wanted = words.parse(environment)
-    profile = workload.chosen(wanted.profile)
+    profile = profiles.chosen(wanted.profile)
     load, seconds = _shaped(wanted)
     return Asked(
         words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile,
@@ -132,7 +136,7 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
     stop, progress = Stop(), Progress(sys.stderr)
     if found.ruler is None:
         progress.line("the server does not count prompts as tokens: a word is taken for one")
-    if warning := workload.warning(profile, wanted.facts["configuration"].get("engine.contextLength", "")):
+    if warning := profiles.warning(profile, wanted.facts["configuration"].get("engine.contextLength", "")):
         progress.line(warning)
     began, before = time.time(), _counted(wanted.server)
     with Fleet(wanted.target, profile, processes=wanted.words.processes, timeout=wanted.words.timeout) as fleet:

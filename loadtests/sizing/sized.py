@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from loadtests import slo as objectives
-from loadtests.metrics import Objectives
+from loadtests.analysis import slo as objectives
+from loadtests.analysis.metrics import Objectives
 from loadtests.results import Answer as Search
 from loadtests.sizing.check import HeldOut, held_out
 from loadtests.sizing.measured import CannotSize, Fitted, Part, Row, Run, fit, more_slots

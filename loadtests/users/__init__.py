@@ -14,7 +14,7 @@ from loadtests.users.mixed import Mixed, kinds
 from loadtests.users.native import CALLS, Native
 from loadtests.users.rag import Rag
 from loadtests.users.ui import Ui
-from loadtests.workload import Profile
+from loadtests.workload.profiles import Profile
 
 _ALL: Final[tuple[Scenario, ...]] = (
     Chat(), Embed(), Rag(), *(Native(call) for call in CALLS), Ui(), Ui("ui-file", upload=True),

@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from loadtests.client.stream import Client
 from loadtests.records import Record
-from loadtests.stream import Client
 from loadtests.target import Target
-from loadtests.workload import Conversation, Profile, picked
+from loadtests.workload.profiles import Conversation, Profile, picked
 
 
 class CannotGoOn(Exception):

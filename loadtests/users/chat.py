@@ -6,10 +6,10 @@ import json
 from collections.abc import Generator
 from typing import Final
 
+from loadtests.client.stream import Client, Request
 from loadtests.records import Outcome
-from loadtests.stream import Client, Request
 from loadtests.users.base import Person
-from loadtests.workload import Turn, question
+from loadtests.workload.profiles import Turn, question
 
 PATH: Final = "/v1/chat/completions"
 

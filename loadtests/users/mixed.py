@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from loadtests.stream import Client
+from loadtests.client.stream import Client
 from loadtests.users.base import CannotGoOn, Person, Scenario
-from loadtests.workload import PROFILES, Profile
+from loadtests.workload.profiles import PROFILES, Profile
 
 WORD: Final = "LOAD_MIX"
 USUAL: Final = "chat=70,code=15,rag=10,embed=5"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from loadtests.client.stream import Client, Request
 from loadtests.records import Outcome
-from loadtests.stream import Client, Request
 from loadtests.users.base import Person
-from loadtests.workload import Turn, question
+from loadtests.workload.profiles import Turn, question
 
 Body = Callable[[Person, Turn], Mapping[str, Any]]
 

@@ -19,11 +19,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests import prompts
+from loadtests.client.stream import Client, Reply, Request
 from loadtests.records import Outcome
-from loadtests.stream import Client, Reply, Request
 from loadtests.users.base import Person
-from loadtests.workload import Message, Turn, question
+from loadtests.workload import prompts
+from loadtests.workload.profiles import Message, Turn, question
 
 PASSAGES: Final = 40
 PASSAGE_WORDS: Final = 180

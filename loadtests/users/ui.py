@@ -18,13 +18,13 @@ from typing import Any, Final
 import gevent
 from gevent.queue import Empty
 
+from loadtests.client.stream import Client
 from loadtests.records import Outcome, Record
-from loadtests.stream import Client
 from loadtests.users.base import Person
 from loadtests.users.page import Account, Accounts, Refused, reason
 from loadtests.users.rag import document, wanted
 from loadtests.users.sockets import LOST, Event, SocketError
-from loadtests.workload import Conversation, Turn
+from loadtests.workload.profiles import Conversation, Turn
 
 SECOND: Final = 1_000_000_000
 TIDY_S: Final = 5.0

@@ -83,11 +83,12 @@ def run(asked: stops.Stops, env: Mapping[str, str], folder: Path, what: Mapping[
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
     """The words of a run as it takes them. Raises OpsError for what it would refuse, before anything is deployed."""
-    from loadtests import words, workload
+    from loadtests.runs import words
+    from loadtests.workload import profiles
 
     found = {f"{PREFIX}{word}": environ[word] for word in (*words.WORDS, MIX) if environ.get(word)}
     try:
-        workload.chosen(words.parse(found).profile)
+        profiles.chosen(words.parse(found).profile)
     except ValueError as wrong:
         raise OpsError(str(wrong)) from None
     return found
@@ -125,9 +126,9 @@ def models(platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
 
 def people(pulumi: Pulumi, platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
     """How people of the chat sign in, where the profile has some. Raises OpsError where there is no chat."""
-    from loadtests import workload
+    from loadtests.workload import profiles
 
-    scenario = workload.chosen(words.get(f"{PREFIX}PROFILE", "chat")).scenario
+    scenario = profiles.chosen(words.get(f"{PREFIX}PROFILE", "chat")).scenario
     if not scenario.startswith("ui") and not (scenario == "mixed" and "ui" in words.get(f"{PREFIX}{MIX}", "")):
         return {}
     if not platform.chat.enabled:

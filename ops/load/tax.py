@@ -21,7 +21,7 @@ from ops.errors import OpsError
 from ops.pulumi import PROJECT
 from stack.config.model import Model, Platform, Role
 
-PROGRAM: Final = (sys.executable, "-m", "loadtests.pairs")
+PROGRAM: Final = (sys.executable, "-m", "loadtests.compare.pairs")
 FILE: Final = "LOAD_TAX_FILE"
 """The variable that tells a run where its tax is."""
 
@@ -94,7 +94,7 @@ def beside(direct: str, *, url: str, ca: str, model: str) -> dict[str, Any]:
 
 
 def asked(direct: str, through: str, *, ca: str, model: str, at: str = "", process: int = 0) -> dict[str, Any]:
-    """What `loadtests.pairs` reads. The engine has its model by one name only, so that is what both are asked for."""
+    """What `loadtests.compare.pairs` reads. An engine has its model by one name only: both are asked for that."""
     return {
         "direct": {"url": direct, "model": model},
         "through": {"url": through.rstrip("/").removesuffix("/v1"), "model": model, "ca": ca, "at": at},

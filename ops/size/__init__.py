@@ -128,21 +128,23 @@ def machine(platform: Platform, stack: str, known: Known | None, runs: Sequence[
     engine = platform.engine
     if known is None or not engine.cards or engine.accelerator is Accelerator.CPU:
         return None
-    slowest = min((device(one) for one in engine.cards), key=lambda one: one.bandwidth or 0.0)
+    weakest = replace(
+        min((device(one, engine.accelerator) for one in engine.hardware), key=lambda one: one.bandwidth or 0.0),
+        memory=min(one.bytes for one in engine.hardware),
+    )
     box = Box(
-        known=known, device=slowest, settings=fits.settings(platform), machine=_measured(platform, stack, known, runs),
+        known=known, device=weakest, settings=fits.settings(platform), machine=_measured(platform, stack, known, runs),
         reserved=_others(platform, known),
     )  # fmt: skip
-    if engine.instances > 1:
+    # An instance puts a model that has room there on one card, else on all of its own.
+    if placed(box)[0].verdict is not Verdict.NO:
         return replace(box, cards=engine.instances)
-    # One instance puts a model that has room there on one card.
-    whole = placed(box)[0].verdict is not Verdict.NO
-    return box if whole else replace(box, cards=len(engine.cards))
+    return replace(box, cards=len(engine.cards), hosts=engine.instances)
 
 
-def device(card: Card) -> Device:
+def device(card: Card, accelerator: Accelerator) -> Device:
     """A configured card, with what was written of it going before the table."""
-    known = find(card.device) if card.device else Device(id="a card", memory=0)
+    known = find(card.device) if card.device else Device(id=f"{accelerator}-card with {card.memory}", memory=0)
     return replace(known, memory=card.bytes, bandwidth=card.bandwidth * 1e9 if card.bandwidth else known.bandwidth)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loadtests import slo
+from loadtests.analysis import slo
 from loadtests.sizing.sized import Asked
 from ops.errors import OpsError
+from stack.capacity import cost, usage
 from stack.capacity.choose import DOLLAR, ChooseError, Market
 from stack.capacity.cost import CostError, Habits, Prices
-from stack.capacity.usage import PeopleError, Slo, Usage
+from stack.capacity.usage import Assumption, PeopleError, Slo, Usage
 
 USAGE: Final = {
     "INPUT": "input_tokens",
@@ -28,6 +29,9 @@ HABITS: Final = {
     "HOURS": "hours",
     "PEAK_SHARE": "load",
 }
+DEAR: Final = 5.0
+"""No kWh costs as much in one of these; cents would."""
+MAJOR: Final = frozenset({"USD", "EUR", "GBP", "CHF"})
 EXAMPLE: Final = 'for example GPU_PRICE=1600, or GPU_PRICE="nvidia-rtx-4090=1600 nvidia-l40s=7500"'
 
 
@@ -46,14 +50,15 @@ def parse(env: Mapping[str, str]) -> Words:
     currency = env.get("CURRENCY") or DOLLAR
     one, cards = _cards(env.get("GPU_PRICE", ""))
     api_in, api_out = _api(env.get("API_PRICE", ""))
-    months = _number(env, "MONTHS") or 36.0
+    months = 36.0 if (given := _number(env, "MONTHS")) is None else given
     kwh, host, dollar = _number(env, "KWH"), _number(env, "HOST_PRICE"), _number(env, "DOLLAR")
+    if kwh is not None and kwh > DEAR and currency in MAJOR:
+        raise OpsError(f"KWH={env['KWH']}: the price of one kWh in {currency}, not in cents, for example KWH=0.30")
     try:
-        usage = {name: value for word, name in USAGE.items() if (value := _number(env, word)) is not None}
-        Usage(**usage)
-        habits = {name: value for word, name in HABITS.items() if (value := _number(env, word)) is not None}
+        habits = Habits(**_assumed(env, HABITS, cost.ASSUMPTIONS, Habits))
         asked = Asked(
-            people=_people(env.get("PEOPLE", "")), usage=usage, slo=_slo(env.get("SLO", "")), habits=Habits(**habits),
+            people=_people(env.get("PEOPLE", "")), usage=_assumed(env, USAGE, usage.ASSUMPTIONS, Usage),
+            slo=_slo(env.get("SLO", "")), habits=habits,
             prices=Prices(currency=currency, kwh=kwh, card=one, host=host, months=months, api_input=api_in,
                           api_output=api_out),
             market=Market(currency=currency, cards=cards, dollar=dollar, host=host, kwh=kwh, months=months),
@@ -62,7 +67,33 @@ def parse(env: Mapping[str, str]) -> Words:
         raise OpsError(str(wrong)) from None
     if env.get("APPLY", "") not in {"", "0", "1"}:
         raise OpsError(f"APPLY={env['APPLY']}: 1 writes the proposed settings (or leave it out)")
-    return Words(asked=asked, apply=env.get("APPLY") == "1", model=env.get("MODEL", ""), watts=_number(env, "CARD_W"))
+    watts = _number(env, "CARD_W")
+    if watts is not None and watts < 1:
+        raise OpsError(f"CARD_W={env['CARD_W']}: watts of one card at work, for example CARD_W=320 (not kilowatts)")
+    return Words(asked=asked, apply=env.get("APPLY") == "1", model=env.get("MODEL", ""), watts=watts)
+
+
+def _assumed(
+    env: Mapping[str, str],
+    words: Mapping[str, str],
+    assumptions: Mapping[str, Assumption],
+    made: Callable[..., Usage | Habits],
+) -> dict[str, float]:
+    """The assumptions that were given, by their names. Raises OpsError with the word, what it is and what is allowed."""
+    found = {}
+    for word, name in words.items():
+        if (value := _number(env, word)) is None:
+            continue
+        said = assumptions[name]
+        try:
+            made(**{name: value})
+        except (PeopleError, CostError):
+            percent = f"; {value:g} % is {word}={value / 100:g}" if said.unit == "share" and 1 < value <= 100 else ""
+            raise OpsError(f"{word}={env[word]}: {said.label}; allowed: {said.allowed}{percent}") from None
+        if said.unit == "W" and 0 < value < 1:
+            raise OpsError(f"{word}={env[word]}: {said.label}, in watts, not in kilowatts")
+        found[name] = value
+    return found
 
 
 def _number(env: Mapping[str, str], word: str) -> float | None:
@@ -80,8 +111,8 @@ def _float(word: str, text: str, example: str = "") -> float:
 
 
 def _people(text: str) -> int | None:
-    if text and (not text.isdecimal() or len(text) > 9):
-        raise OpsError(f"PEOPLE={text}: how many people talk to it at the same time, as a whole number")
+    if text and (not text.isdecimal() or len(text) > 9 or int(text) < 1):
+        raise OpsError(f"PEOPLE={text}: how many people talk to it at the same time, as a whole number from 1 on")
     return int(text) if text else None
 
 

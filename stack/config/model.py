@@ -57,7 +57,7 @@ class Card(Strict):
     """Which one it is, by its id in stack/capacity/data/devices.csv; or give memory and bandwidth."""
     memory: Size | None = None
     """What programs can use of it; unset is what the table says."""
-    bandwidth: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    bandwidth: Annotated[float, Field(ge=10, le=100_000)] | None = None
     """What its memory delivers at most, in GB a second; unset is what the table says."""
     reserve: Size | None = None
     """What other programs and a desktop need of its memory."""
@@ -155,8 +155,10 @@ class Engine(Strict):
 
     @property
     def cards(self) -> tuple[Card, ...]:
-        """Those of one instance; the cards are shared out evenly."""
-        return self.hardware[: len(self.hardware) // self.instances]
+        """Those of one instance; the cards are shared out evenly. Where the shares differ, the one with least memory."""
+        each = len(self.hardware) // self.instances
+        shares = [self.hardware[each * number : each * (number + 1)] for number in range(self.instances)]
+        return min(shares, key=lambda share: sum(card.bytes for card in share))
 
     @property
     def slots(self) -> int:

@@ -8,7 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from loadtests import gates, results, slo
+from loadtests import results
+from loadtests.analysis import gates, slo
 from loadtests.records import Record
 from loadtests.results import Environment, Result
 from tests.support.records import record

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from loadtests.loads import Held, Load
+from loadtests.generator.loads import Held, Load
 from loadtests.target import Target
-from loadtests.workload import Profile
+from loadtests.workload.profiles import Profile
 from tests.support.samples import ROOT
 
 END: Final = 20.0  # seconds
@@ -102,7 +102,7 @@ def _read(pipe: IO[bytes]) -> Any:
 
 
 def _main() -> None:
-    from loadtests.fleet import Fleet, FleetError  # in this process only
+    from loadtests.generator.fleet import Fleet, FleetError  # in this process only
 
     # Pickled names must be those of the module, not of the script.
     from tests.support import fleet as here

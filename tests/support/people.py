@@ -15,14 +15,14 @@ from typing import Any
 
 import gevent
 
+from loadtests.client.stream import Client
 from loadtests.records import Record
-from loadtests.stream import Client
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
 from loadtests.users.base import CannotGoOn, Person
 from loadtests.users.page import Accounts
 from loadtests.users.ui import Ui
-from loadtests.workload import PROFILES, Length
+from loadtests.workload.profiles import PROFILES, Length
 
 PATCHED = (sys.executable, "-m", "gevent.monkey", "--module")
 

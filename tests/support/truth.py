@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import gevent
 import numpy as np
 
-from loadtests.metrics import Floats, gaps
-from loadtests.stream import Client, LoopProbe, Reply, Request
+from loadtests.analysis.metrics import Floats, gaps
+from loadtests.client.stream import Client, LoopProbe, Reply, Request
 from tests.support.engine import Engine, told_at
 
 QUIET_S = 0.002

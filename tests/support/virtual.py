@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from loadtests.gates import Client
-from loadtests.loads import Closed, Held
+from loadtests.analysis.gates import Client
+from loadtests.generator.loads import Closed, Held
 from loadtests.records import Outcome, Record
 
 QUIET: Final = Client(lag=0.0005, cpu=0.2, dropped=0, clock=0.0)

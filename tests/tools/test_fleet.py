@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.arrivals import Arrivals
-from loadtests.loads import Closed, Held, Open, Replay
-from loadtests.metrics import SECOND, late, ttft
+from loadtests.analysis.metrics import SECOND, late, ttft
+from loadtests.analysis.stats import kolmogorov, percentile
+from loadtests.generator.loads import Closed, Held, Open, Replay
 from loadtests.records import Outcome
-from loadtests.replay import Arrival
-from loadtests.stats import kolmogorov, percentile
 from loadtests.target import Target
 from loadtests.users.embed import BATCH
-from loadtests.workload import PROFILES, Length, Profile
+from loadtests.workload.arrivals import Arrivals
+from loadtests.workload.profiles import PROFILES, Length, Profile
+from loadtests.workload.replay import Arrival
 from tests.support.engine import Engine, engine
 from tests.support.fleet import Came, Fleets, Wanted, children_of, fleets
 

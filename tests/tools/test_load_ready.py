@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from loadtests import ready
-from loadtests.ready import NotReady, Ready
+from loadtests.runs import ready
+from loadtests.runs.ready import NotReady, Ready
 from loadtests.target import Target
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine, web_application

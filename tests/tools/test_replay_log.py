@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtests import replay
+from loadtests.workload import replay
 from tests.contract.world import HELLO, World, eventually, key_of, started
 
 ANSWER_S = 0.4

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from bench.search import Knee, Prober, finished, server
-from loadtests.search import Budget
-from loadtests.stats import Sequential, Verdict
+from loadtests.analysis.search import Budget
+from loadtests.analysis.stats import Sequential, Verdict
 from tests.support.records import record
 
 KNEE = Knee(slots=16, first=0.04, gap=0.02, tokens=4, objective=0.14)

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 import pytest
 
+from loadtests.client.stream import Client, Request
 from loadtests.records import Outcome, Record
-from loadtests.stream import Client, Request
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine, eventually_seen
 

@@ -14,8 +14,8 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtests.metrics import percentile, ttft, wire_ttft
-from loadtests.stream import Client
+from loadtests.analysis.metrics import percentile, ttft, wire_ttft
+from loadtests.client.stream import Client
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine
 from tests.support.truth import Truth, asking, measure

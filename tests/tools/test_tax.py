@@ -16,9 +16,10 @@ import pytest
 
 from bench import places
 from bench.places import Gateway
-from loadtests import pairs, results
-from loadtests.pairs import Asked, NoAnswer, Way
-from loadtests.tax import Added, Tax
+from loadtests import results
+from loadtests.compare import pairs
+from loadtests.compare.pairs import Asked, NoAnswer, Way
+from loadtests.compare.tax import Added, Tax
 from tests.support.engine import Engine, engine
 from tests.support.samples import ROOT
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtests.metrics import ttft
+from loadtests.analysis.metrics import ttft
+from loadtests.client.stream import Client
 from loadtests.records import Outcome, Record
-from loadtests.stream import Client
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
 from loadtests.users.base import Person
 from loadtests.users.rag import PASSAGE_WORDS, PASSAGES, best, document, prompt, wanted
-from loadtests.workload import PROFILES, Conversation, Length, Profile
+from loadtests.workload.profiles import PROFILES, Conversation, Length, Profile
 from stack.config.explain import parse_platform
 from tests.support.engine import Engine, engine
 from tests.support.gateway import Running, running

@@ -8,8 +8,8 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtests.alarm import SECOND, Alarm
-from loadtests.stream import LoopProbe
+from loadtests.client.stream import LoopProbe
+from loadtests.generator.alarm import SECOND, Alarm
 
 
 def woken(alarm: Alarm, moments: list[int]) -> list[tuple[int, int]]:
@@ -60,7 +60,7 @@ def test_whoever_is_killed_is_not_in_the_way() -> None:
 
 
 def test_without_a_timer_of_the_kernel_the_loop_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtests.alarm.ctypes.CDLL", lambda *_, **__: object())
+    monkeypatch.setattr("loadtests.generator.alarm.ctypes.CDLL", lambda *_, **__: object())
     with Alarm() as alarm:
         ((_, late),) = woken(alarm, [time.monotonic_ns() + SECOND // 20])
     assert late > -SECOND / 1000, "the loop rounds"

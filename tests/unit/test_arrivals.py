@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests import arrivals, stats
-from loadtests.arrivals import Arrivals, Kind
+from loadtests.analysis import stats
+from loadtests.workload import arrivals
+from loadtests.workload.arrivals import Arrivals, Kind
 
 ALPHA = 0.001
 SEEDS = range(20)

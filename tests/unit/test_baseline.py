@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests import baseline, regression, results, slo
-from loadtests.gates import Gate, Side
+from loadtests import results
+from loadtests.analysis import slo
+from loadtests.analysis.gates import Gate, Side
+from loadtests.analysis.stats import Floats, Interval
+from loadtests.compare import baseline, regression
+from loadtests.compare.regression import CannotCompare, Comparison, Sample
 from loadtests.records import Record
-from loadtests.regression import CannotCompare, Comparison, Sample
 from loadtests.report import words as sentences
 from loadtests.results import Environment, Result
-from loadtests.stats import Floats, Interval
 from tests.support.records import record
 
 AT_ONCE, TURNS = 20, 8

@@ -25,9 +25,9 @@ ARROWS: Final = {
         "stack.config.model", "stack.config.access", "stack.config.gateway", "stack.config.resources",
         "stack.config.explain", "stack.config.units",
         # a load run's words and profile are refused before anything is deployed for it
-        "loadtests.words", "loadtests.workload",
+        "loadtests.runs.words", "loadtests.workload.profiles",
         # the answer that `make size` prints, and what it is given in
-        "loadtests.sizing", "loadtests.sizing.", "loadtests.results", "loadtests.slo",
+        "loadtests.sizing", "loadtests.sizing.", "loadtests.results", "loadtests.analysis.slo",
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from loadtests.workload import PROFILES
+from loadtests.workload.profiles import PROFILES
 from stack.capacity.people import Binds, meet, people, within
 from stack.capacity.serving import Serving
 from stack.capacity.speed import Speed

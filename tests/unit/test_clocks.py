@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadtests.clocks import BOUND_NS, Offset, Ping, offset
+from loadtests.generator.clocks import BOUND_NS, Offset, Ping, offset
 
 MS = 1_000_000
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from gevent.event import Event
 
-from loadtests.arrivals import Arrivals
-from loadtests.conductor import FEW, SECOND, Conductor, connections, logged, moments
-from loadtests.loads import Closed, Open, Replay
-from loadtests.replay import Arrival
-from loadtests.stats import kolmogorov
-from loadtests.stream import LoopProbe
-from loadtests.workload import PROFILES, Length, question
+from loadtests.analysis.stats import kolmogorov
+from loadtests.client.stream import LoopProbe
+from loadtests.generator.conductor import FEW, SECOND, Conductor, connections, logged, moments
+from loadtests.generator.loads import Closed, Open, Replay
+from loadtests.workload.arrivals import Arrivals
+from loadtests.workload.profiles import PROFILES, Length, question
+from loadtests.workload.replay import Arrival
 
 
 @dataclass(frozen=True)

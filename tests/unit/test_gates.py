@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtests import gates, slo
-from loadtests.gates import Client, Gate, Server
-from loadtests.metrics import Objectives
+from loadtests.analysis import gates, slo
+from loadtests.analysis.gates import Client, Gate, Server
+from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
 from tests.support.records import failed, record, run
 

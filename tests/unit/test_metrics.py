@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests import metrics
-from loadtests.metrics import Objectives
+from loadtests.analysis import metrics
+from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
 
 MS = 1_000_000

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtests import gates, results, workload
+from loadtests import results
+from loadtests.analysis import gates
+from loadtests.analysis.slo import preset
 from loadtests.records import Record
 from loadtests.report import files
 from loadtests.results import Environment
-from loadtests.slo import preset
+from loadtests.workload import profiles
 from ops import calibration, paths, record, speeds
 from ops.errors import OpsError
 from ops.request import Request, parse
@@ -159,6 +161,6 @@ def test_what_is_no_report_is_told(write: Write, tmp_path: Path) -> None:
 
 
 def test_people_of_the_example_never_think() -> None:
-    profile = workload.chosen(str(ROOT / "examples" / "calibrate.yaml"))
-    talk = workload.Conversation(profile, seed=1, number=0)
+    profile = profiles.chosen(str(ROOT / "examples" / "calibrate.yaml"))
+    talk = profiles.Conversation(profile, seed=1, number=0)
     assert (talk.turns, talk.turn(0).think_s, talk.turn(0).asked_tokens) == (1, 0, 200)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loadtests import tax as figures
+from loadtests.compare import tax as figures
 from ops.docker import DockerCli, Result
 from ops.errors import OpsError
 from ops.load import tax
@@ -133,7 +133,7 @@ def test_the_command_enters_the_network_and_the_run_is_told_where_its_tax_is(tmp
     assert what is not None
     command, told = tax.command(what, tmp_path)
     assert command[:5] == ["nsenter", "--target", "4711", "--net", "--"]
-    assert command[6:] == ["-m", "loadtests.pairs", str(tmp_path / "asked.json"), str(tmp_path / "tax.json")]
+    assert command[6:] == ["-m", "loadtests.compare.pairs", str(tmp_path / "asked.json"), str(tmp_path / "tax.json")]
     assert json.loads((tmp_path / "asked.json").read_text()) == what
     assert told == {figures.FILE: str(tmp_path / "tax.json")}
     assert tax.command(what | {"process": 0}, tmp_path)[0] == command[5:]

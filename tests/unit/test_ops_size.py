@@ -135,7 +135,15 @@ def test_words_are_read() -> None:
         ("SLO", "embeddings", "ttft=2,tpot=0.1"),
         ("SLO", "nosuch", "people"),
         ("ACTIVE", "2", "above 0 to 1"),
-        ("HOURS", "1000", "730 hours"),
+        ("HOURS", "1000", "HOURS=1000: hours of a month.*0 to 730"),
+        ("PEOPLE", "0", "from 1 on"),
+        ("INPUT", "0", "INPUT=0: tokens of a question"),
+        ("ACTIVE", "10", "10 % is ACTIVE=0.1"),
+        ("PEAK_SHARE", "50", "50 % is PEAK_SHARE=0.5"),
+        ("MONTHS", "0", "months are above 0"),
+        ("CARD_W", "0.45", "not kilowatts"),
+        ("HOST_W", "0.12", "not in kilowatts"),
+        ("KWH", "30", "not in cents"),
         ("APPLY", "yes", "APPLY=yes"),
     ],
 )
@@ -187,6 +195,47 @@ def test_a_run_tells_of_a_machine_without_a_plan(stack: Path, capsys: pytest.Cap
     assert {one["verdict"] for one in said["heldOut"]} == {"PASS"}
     with pytest.raises(OpsError, match="make load STACK=dev USERS=1,2,4,8"):
         size.size(parse("size", {}))
+
+
+def sized(engine: str, stack: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The document of a stack with this `engine`."""
+    model = "default" if "llama" not in engine else "llama3.3:70b"
+    text = STACK.replace("qwen3:14b", "llama3.3:70b" if model != "default" else "qwen3:8b")
+    before, _, rest = text.partition("    engine:\n")
+    stack.write_text(f"{before}    engine: {{ {engine} }}\n\n    # what is{rest.partition('# what is')[2]}")
+    assert size.size(parse("size", {"FORMAT": "json"})) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_instances_on_different_cards_are_as_good_as_the_weakest(
+    stack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An RTX 3060 beside an RTX 4090 was counted as a second RTX 4090."""
+    two = 'accelerator: nvidia, instances: 2, gpus: ["0", "1"], contextLength: 8192, hardware: '
+    mixed = sized(two + "[{device: nvidia-rtx-4090}, {device: nvidia-rtx-3060}]", stack, capsys)
+    small = sized(two + "[{device: nvidia-rtx-3060}, {device: nvidia-rtx-3060}]", stack, capsys)
+    assert mixed["active"] == small["active"]
+    assert sized(two + "[{device: nvidia-rtx-4090}, {device: nvidia-rtx-4090}]", stack, capsys)["planned"] > 30
+
+
+def test_an_instance_that_shares_a_model_over_cards_is_one_of_several(
+    stack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two instances of two cards each were counted as one."""
+    card = "{device: nvidia-rtx-pro-5000-blackwell-48, bandwidth: 1344}"
+    one = f'llama: 1, accelerator: nvidia, gpus: ["0", "1"], hardware: [{card}, {card}]'.replace("llama: 1, ", "")
+    llama = " # llama"
+    alone = sized(f"{one} }}{llama}\n    # {{", stack, capsys)
+    four = ", ".join([card] * 4)
+    two = f'accelerator: nvidia, instances: 2, gpus: ["0", "1", "2", "3"], hardware: [{four}]'
+    both = sized(f"{two} }}{llama}\n    # {{", stack, capsys)
+    assert both["slots"] == 2 * alone["slots"]
+
+
+def test_a_card_of_ones_own_is_planned_like_others_of_its_kind(stack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = sized("accelerator: nvidia, hardware: [{memory: 24GiB, bandwidth: 1008}]", stack, capsys)
+    assert own["planned"] > 5
 
 
 def test_a_model_nobody_talks_to_is_named(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from loadtests import words
+from loadtests.runs import words
 from ops import bench
 from ops.docker import DockerCli, Result
 from tests.support.samples import ROOT

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests import prompts
-from loadtests.prompts import Measured, Ruler
+from loadtests.workload import prompts
+from loadtests.workload.prompts import Measured, Ruler
 
 
 def rng(seed: int = 1) -> np.random.Generator:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.recorder import BLOCK, Collector, Recorder, Report, pack, shifted, unpack
+from loadtests.generator.recorder import BLOCK, Collector, Recorder, Report, pack, shifted, unpack
 from loadtests.records import Outcome
 from tests.support.records import failed, record, run
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests import arrivals, replay, workload
-from loadtests.arrivals import Arrivals
-from loadtests.replay import Arrival
+from loadtests.workload import arrivals, profiles, replay
+from loadtests.workload.arrivals import Arrivals
+from loadtests.workload.replay import Arrival
 
 LINE = {
     "level": "info", "ts": 1000.5, "logger": "http.log.access.access", "msg": "handled request",
@@ -193,7 +193,7 @@ def test_a_log_as_a_profile_has_its_lengths_and_its_pace(tmp_path: Path) -> None
     log = trace(cv=3.0)
     text = replay.profile(log, "team")
     (tmp_path / "team.yaml").write_text(text)
-    one = workload.chosen(str(tmp_path / "team.yaml"))
+    one = profiles.chosen(str(tmp_path / "team.yaml"))
     asked = [float(arrival.input_tokens or 0) for arrival in log.arrivals]
     assert (one.name, one.scenario, str(one.turns)) == ("team", "chat", "fixed:1")
     assert one.input.mean == pytest.approx(np.mean(asked), rel=0.02)
@@ -211,7 +211,7 @@ def test_a_profile_of_the_other_requests_can_be_asked_for(tmp_path: Path) -> Non
     assert "beside 1 of embeddings" in replay.profile(log, "x")
     text = replay.profile(log, "x", "embeddings")
     (tmp_path / "x.yaml").write_text(text)
-    one = workload.read(tmp_path / "x.yaml")
+    one = profiles.read(tmp_path / "x.yaml")
     assert (one.scenario, str(one.input), str(one.output)) == ("embed", "fixed:90", "fixed:0")
     with pytest.raises(ValueError, match="there is no 'text_completion' in it, only chat, embeddings"):
         replay.profile(log, "x", "text_completion")

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from loadtests import gates, results, search, slo
-from loadtests.gates import Client, Server
+from loadtests import results
+from loadtests.analysis import gates, search, slo
+from loadtests.analysis.gates import Client, Server
+from loadtests.analysis.stats import Interval, Verdict
 from loadtests.records import Outcome, Record
 from loadtests.report import files, markdown, page, svg, words
 from loadtests.results import Environment, Result, Series
-from loadtests.stats import Interval, Verdict
 from tests.support.records import failed, record, run
 
 PEOPLE = slo.preset("people")

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from loadtests import results, tax
+from loadtests import results
+from loadtests.analysis.slo import preset
+from loadtests.compare import tax
+from loadtests.compare.tax import Added, Handshake, Streams, Tax
 from loadtests.report import gateway, markdown, page
 from loadtests.results import Environment, Result
-from loadtests.slo import preset
-from loadtests.tax import Added, Handshake, Streams, Tax
 from tests.support.records import run
 
 PLACE = Environment(target="https://localhost", hardware={}, versions={}, configuration={}, seeds={})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from loadtests.generator.rows import failure, show
 from loadtests.records import Outcome, Record
-from loadtests.rows import failure, show
 from tests.support.records import record
 
 

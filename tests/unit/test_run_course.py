@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from loadtests import results, sweep, words
-from loadtests.course import Course, Outcome
-from loadtests.gates import Server
-from loadtests.hold import Measured, measured
-from loadtests.loads import Closed, FleetError, Held
+from loadtests import results
+from loadtests.analysis.gates import Server
+from loadtests.generator.loads import Closed, FleetError, Held
 from loadtests.records import Outcome as Ended
 from loadtests.results import Environment, Result
-from loadtests.words import Unit, Words
+from loadtests.runs import sweep, words
+from loadtests.runs.course import Course, Outcome
+from loadtests.runs.hold import Measured, measured
+from loadtests.runs.words import Unit, Words
 from tests.support.virtual import QUIET, Rate, VirtualFleet
 from tests.unit.test_purity import imported
 
@@ -307,4 +308,4 @@ def test_without_words_of_the_server_its_gates_are_not_known() -> None:
 
 
 def test_the_course_of_a_run_knows_neither_locust_nor_the_network() -> None:
-    assert imported("loadtests.course", "loadtests.progress") == ({}, [])
+    assert imported("loadtests.runs.course", "loadtests.runs.progress") == ({}, [])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 
-from loadtests import slo
-from loadtests.hold import Tally
-from loadtests.progress import Progress, words
+from loadtests.analysis import slo
 from loadtests.records import Outcome, Record
+from loadtests.runs.hold import Tally
+from loadtests.runs.progress import Progress, words
 from tests.support.records import failed, record, run
 
 

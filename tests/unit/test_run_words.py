@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import words
-from loadtests.metrics import Objectives
-from loadtests.words import Shape, Unit, Words
+from loadtests.analysis.metrics import Objectives
+from loadtests.runs import words
+from loadtests.runs.words import Shape, Unit, Words
 from tests.unit.test_purity import imported
 
 
@@ -102,4 +102,4 @@ def test_the_report_says_what_was_asked_for() -> None:
 
 
 def test_words_can_be_read_without_gevent() -> None:
-    assert imported("loadtests.words") == ({}, [])
+    assert imported("loadtests.runs.words") == ({}, [])

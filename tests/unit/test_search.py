@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from loadtests.search import Budget, Ending, Found, OutOfTime, Plan, Probe, ProbeResult, isotonic, search
-from loadtests.stats import Sequential, Verdict
+from loadtests.analysis.search import Budget, Ending, Found, OutOfTime, Plan, Probe, ProbeResult, isotonic, search
+from loadtests.analysis.stats import Sequential, Verdict
 
 # Slots, seconds that an answer holds one, objective for the wait in seconds, requests of a final probe, and the rate at
 # which 5% of the requests wait longer (from 10 million simulated ones each; checked below with fewer).

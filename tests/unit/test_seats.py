@@ -8,11 +8,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from loadtests.lengths import Length
-from loadtests.loads import Closed
-from loadtests.seats import rest, seat
-from loadtests.stats import kolmogorov
-from loadtests.workload import PROFILES, Profile
+from loadtests.analysis.stats import kolmogorov
+from loadtests.generator.loads import Closed
+from loadtests.generator.seats import rest, seat
+from loadtests.workload.lengths import Length
+from loadtests.workload.profiles import PROFILES, Profile
 
 
 def thinking(text: str) -> Profile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.shapes import Ramp, Steps, chosen
+from loadtests.generator.shapes import Ramp, Steps, chosen
 
 
 def test_steps_follow_each_other_and_end() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests import stats
-from loadtests.stats import Sequential, TooFew, Verdict
+from loadtests.analysis import stats
+from loadtests.analysis.stats import Sequential, TooFew, Verdict
 
 
 def draws(seed: int) -> np.random.Generator:

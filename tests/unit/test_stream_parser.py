@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.lag import Lags
-from loadtests.parser import Answer, Form, Parser
+from loadtests.client.lag import Lags
+from loadtests.client.parser import Answer, Form, Parser
 from tests.unit.test_purity import imported
 
 
@@ -227,7 +227,9 @@ class TestWhole:
 
 
 def test_what_reads_answers_and_records_needs_no_network() -> None:
-    assert imported("loadtests.parser", "loadtests.lag", "loadtests.metrics", "loadtests.records") == ({}, [])
+    assert imported(
+        "loadtests.client.parser", "loadtests.client.lag", "loadtests.analysis.metrics", "loadtests.records"
+    ) == ({}, [])
 
 
 def test_forms() -> None:

@@ -8,10 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loadtests import stats, tax
+from loadtests.analysis import stats
+from loadtests.analysis.stats import Floats, TooFew
+from loadtests.compare import tax
+from loadtests.compare.tax import Pair
 from loadtests.records import Outcome, Record
-from loadtests.stats import Floats, TooFew
-from loadtests.tax import Pair
 from tests.support.records import MS, failed, record
 
 Draw = Callable[[np.random.Generator, int], Floats]

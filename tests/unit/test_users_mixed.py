@@ -9,13 +9,13 @@ from typing import Final
 
 import pytest
 
-from loadtests.stream import Client
+from loadtests.client.stream import Client
 from loadtests.target import Target
 from loadtests.users import SCENARIOS, SIGNED_IN, signed_in
 from loadtests.users.base import CannotGoOn, Person, Scenario
 from loadtests.users.mixed import USUAL, Mixed, kinds, parse
-from loadtests.workload import PROFILES, Ruler
-from loadtests.workload import SCENARIOS as NAMES
+from loadtests.workload.profiles import PROFILES, Ruler
+from loadtests.workload.profiles import SCENARIOS as NAMES
 
 TARGET: Final = Target(url="http://127.0.0.1:1", key="sk-test", ca=None)
 

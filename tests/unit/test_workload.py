@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests import lengths, workload
-from loadtests.prompts import Ruler
-from loadtests.words import WORDS
-from loadtests.workload import PROFILES, Conversation, Length, Profile, Turn
+from loadtests.runs.words import WORDS
+from loadtests.workload import lengths, profiles
+from loadtests.workload.profiles import PROFILES, Conversation, Length, Profile, Turn
+from loadtests.workload.prompts import Ruler
 from tests.support.samples import ROOT
 from tests.unit.test_purity import imported
 
@@ -27,7 +27,7 @@ CHAT = PROFILES["chat"]
 
 def profile(**changes: Any) -> Profile:
     said: dict[str, Any] = {
-        key: Length.parse(value) if key in workload.LENGTHS else value for key, value in changes.items()
+        key: Length.parse(value) if key in profiles.LENGTHS else value for key, value in changes.items()
     }
     return replace(CHAT, **said)
 
@@ -196,27 +196,27 @@ def test_embeddings_have_no_answer_and_chats_always_have_one() -> None:
 def test_requests_of_an_open_loop_are_picked_as_if_from_all_requests() -> None:
     """Not an early turn too often: that is what a random turn of a random conversation would be."""
     who = profile(turns="values:1,9", input="fixed:10", output="fixed:10")
-    picked = [workload.question(who, 1, number).turn for number in range(1500)]
+    picked = [profiles.question(who, 1, number).turn for number in range(1500)]
     counts = np.bincount(picked, minlength=9)
     # Of every ten requests two are first ones, and each later turn is one.
     assert counts[0] == pytest.approx(300, abs=4 * np.sqrt(1500 * 0.2 * 0.8))
     assert counts[1:] == pytest.approx(150, abs=4 * np.sqrt(1500 * 0.1 * 0.9))
-    assert workload.question(who, 1, 7) == workload.question(who, 1, 7)
+    assert profiles.question(who, 1, 7) == profiles.question(who, 1, 7)
 
 
 def test_what_a_context_has_no_room_for_is_counted() -> None:
     who = replace(profile(turns="fixed:2", input="fixed:100", output="fixed:50", system="fixed:20"), shared_prefix=30)
     assert [Conversation(who, 1, 1).tokens(index) for index in (0, 1)] == [200, 350]
-    assert [workload.beyond(who, context) for context in (199, 350)] == [1, 0]
-    assert workload.beyond(who, 200) == pytest.approx(0.5, abs=0.06)
+    assert [profiles.beyond(who, context) for context in (199, 350)] == [1, 0]
+    assert profiles.beyond(who, 200) == pytest.approx(0.5, abs=0.06)
 
 
 def test_requests_that_will_be_cut_are_told_beforehand() -> None:
     assert re.match(
         r"\d\d% of the requests of 'agent' do not fit into the engine's context of 4,096",
-        workload.warning(PROFILES["agent"], "4096"),
+        profiles.warning(PROFILES["agent"], "4096"),
     )
-    assert [workload.warning(PROFILES["agent"], context) for context in ("131072", "", "not known")] == [""] * 3
+    assert [profiles.warning(PROFILES["agent"], context) for context in ("131072", "", "not known")] == [""] * 3
 
 
 # --- profiles --------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_requests_of_built_in_profiles_are_as_long_as_their_source_says(
     name: str, median: float | None, mean: float, answer: float
 ) -> None:
     who = replace(PROFILES[name], ruler=Ruler(1, 0))
-    turns = [workload.question(who, 1, number) for number in range(700)]
+    turns = [profiles.question(who, 1, number) for number in range(700)]
     sizes = [sum(words(turn)) for turn in turns]
     assert np.mean(sizes) == pytest.approx(mean, rel=0.1)
     assert np.mean(sizes) == pytest.approx(who.prompt_tokens, rel=0.1)
@@ -244,18 +244,18 @@ def test_every_profile_is_described_by_its_name_and_survives_a_file(tmp_path: Pa
     for name, one in PROFILES.items():
         assert (one.name, bool(one.description)) == (name, True)
         file = tmp_path / f"{name}.yaml"
-        file.write_text(workload.dump(one))
-        assert workload.read(file) == one
+        file.write_text(profiles.dump(one))
+        assert profiles.read(file) == one
 
 
 def test_a_profile_is_chosen_by_name_or_file(tmp_path: Path) -> None:
-    assert workload.chosen("rag") is PROFILES["rag"]
+    assert profiles.chosen("rag") is PROFILES["rag"]
     file = tmp_path / "team.yaml"
     file.write_text("input: lognormal:300,1\noutput: 120\nturns: 3\nshared_prefix: 40\n")
-    one = workload.chosen(str(file))
+    one = profiles.chosen(str(file))
     assert (one.name, one.scenario, str(one.output), str(one.turns)) == ("team", "chat", "fixed:120", "fixed:3")
     with pytest.raises(ValueError, match=r"PROFILE=chatt: did you mean chat\? allowed are chat, code, .*YAML file"):
-        workload.chosen("chatt")
+        profiles.chosen("chatt")
 
 
 @pytest.mark.parametrize(
@@ -281,14 +281,14 @@ def test_a_wrong_profile_is_refused_with_key_value_and_what_is_allowed(tmp_path:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=words) as raised:
-        workload.chosen(str(file))
+        profiles.chosen(str(file))
     assert str(file) in str(raised.value)
 
 
 def test_a_trace_lies_beside_the_profile_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "lengths.txt").write_text("7\n")
     (tmp_path / "mine.yaml").write_text("input: trace:lengths.txt\noutput: 5\n")
-    assert workload.read(tmp_path / "mine.yaml").input.values == (7.0,)
+    assert profiles.read(tmp_path / "mine.yaml").input.values == (7.0,)
 
 
 def test_the_page_has_the_profiles_and_the_words_of_a_run() -> None:
@@ -309,7 +309,7 @@ def test_the_example_of_the_page_is_a_profile(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "load.md").read_text()
     file = tmp_path / "team.yaml"
     file.write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
-    one = workload.read(file)
+    one = profiles.read(file)
     assert (one.name, one.turns.values, one.think.high) == ("team", (1, 1, 2, 3, 6), 600)
 
 
@@ -320,9 +320,9 @@ def _cell(length: Length) -> str:
 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: No such file"):
-        workload.chosen(str(tmp_path / "no.yaml"))
+        profiles.chosen(str(tmp_path / "no.yaml"))
 
 
 def test_what_is_asked_is_known_without_what_asks() -> None:
-    modules = [f"loadtests.{name}" for name in ("lengths", "prompts", "workload", "arrivals", "replay")]
+    modules = [f"loadtests.workload.{name}" for name in ("lengths", "prompts", "profiles", "arrivals", "replay")]
     assert imported(*modules) == ({}, [])

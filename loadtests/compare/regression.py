@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from loadtests import stats
+from loadtests.analysis import stats
+from loadtests.analysis.stats import Floats, Interval
 from loadtests.report.svg import number, seconds
-from loadtests.stats import Floats, Interval
 
 ERROR: Final = 0.01
 """Of all comparisons of a run together: how often a run is called worse when nothing has changed."""

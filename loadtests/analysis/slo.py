@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Final
 
-from loadtests import metrics
-from loadtests.metrics import Objectives
+from loadtests.analysis import metrics
+from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
 
 # MLPerf's server scenarios (inference_policies ac93e89), and ours for people who wait before a screen.

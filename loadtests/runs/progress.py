@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
-from loadtests import stats
-from loadtests.hold import Tally
+from loadtests.analysis import stats
 from loadtests.records import Outcome
 from loadtests.report.svg import number, seconds
+from loadtests.runs.hold import Tally
 
 EVERY: Final = 5.0
 RECENT: Final = 200

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
-from loadtests import metrics, stats
+from loadtests.analysis import metrics, stats
+from loadtests.analysis.stats import Interval, TooFew
 from loadtests.records import Outcome, Record
-from loadtests.stats import Interval, TooFew
 
 LAG: Final = 0.002
 """Above it the client's own loop was late too often for differences of a millisecond (seconds, p99)."""

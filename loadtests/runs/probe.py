@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from loadtests import gates, slo
-from loadtests.gates import Side
-from loadtests.hold import Runner, Tally, grace
-from loadtests.loads import FleetError, Held, Load
-from loadtests.metrics import SECOND, Objectives
+from loadtests.analysis import gates, slo
+from loadtests.analysis.gates import Side
+from loadtests.analysis.metrics import SECOND, Objectives
+from loadtests.analysis.search import Budget, OutOfTime, Plan, ProbeResult
+from loadtests.analysis.stats import Verdict
+from loadtests.generator.loads import FleetError, Held, Load
 from loadtests.records import Record
-from loadtests.search import Budget, OutOfTime, Plan, ProbeResult
-from loadtests.stats import Verdict
+from loadtests.runs.hold import Runner, Tally, grace
 
 SHARE: Final = 1 / 30
 WARM_UP: Final = 0.2

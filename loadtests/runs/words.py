@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from loadtests.metrics import Objectives
-from loadtests.slo import PRESETS
-from loadtests.slo import parse as parse_objectives
+from loadtests.analysis.metrics import Objectives
+from loadtests.analysis.slo import PRESETS
+from loadtests.analysis.slo import parse as parse_objectives
 from stack.config import units
 
 T = TypeVar("T")

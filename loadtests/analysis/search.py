@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.stats import Interval, Sequential, Verdict, percentile, student
+from loadtests.analysis.stats import Interval, Sequential, Verdict, percentile, student
 
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 600

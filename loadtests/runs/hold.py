@@ -13,10 +13,11 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from loadtests import gates, metrics, results, slo, stats
-from loadtests.gates import Gate, Server
-from loadtests.loads import Held, Load
-from loadtests.metrics import Objectives
+from loadtests import results
+from loadtests.analysis import gates, metrics, slo, stats
+from loadtests.analysis.gates import Gate, Server
+from loadtests.analysis.metrics import Objectives
+from loadtests.generator.loads import Held, Load
 from loadtests.records import Outcome, Record
 
 NARROW: Final = 0.10

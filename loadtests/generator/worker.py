@@ -1,4 +1,4 @@
-"""A worker of the fleet: `python -m loadtests.worker`, told what to do on its standard input and by messages.
+"""A worker of the fleet: `python -m loadtests.generator.worker`, told what to do on its standard input and by messages.
 
 It ends with its standard input, so that no worker outlives the fleet, however that ended.
 """
@@ -24,13 +24,13 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import WorkerRunner
 
-from loadtests import recorder, rows
-from loadtests.conductor import connections, logged, moments
-from loadtests.loads import Closed, Load, Open, Replay
-from loadtests.seats import Seat, seat
-from loadtests.station import Station
+from loadtests.generator import recorder, rows
+from loadtests.generator.conductor import connections, logged, moments
+from loadtests.generator.loads import Closed, Load, Open, Replay
+from loadtests.generator.seats import Seat, seat
+from loadtests.generator.station import Station
 from loadtests.target import Target
-from loadtests.workload import Profile
+from loadtests.workload.profiles import Profile
 
 PREPARE: Final = "load-prepare"
 UP: Final = "load-up"

@@ -27,8 +27,8 @@ import gevent.event
 import gevent.socket
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
-from loadtests.lag import Lags
-from loadtests.parser import Answer, Form, Parser
+from loadtests.client.lag import Lags
+from loadtests.client.parser import Answer, Form, Parser
 from loadtests.records import Outcome, Record
 
 SO_TIMESTAMPNS: Final = 35  # Linux; not in Python's socket module

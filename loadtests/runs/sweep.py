@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtests import results
-from loadtests.gates import Gate
-from loadtests.hold import Measured
-from loadtests.loads import FleetError
+from loadtests.analysis.gates import Gate
+from loadtests.generator.loads import FleetError
+from loadtests.runs.hold import Measured
 
 FAR: Final = 0.5
 """Where so many miss, higher loads would only tell the same."""

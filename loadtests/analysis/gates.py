@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from loadtests import metrics, slo, stats
-from loadtests.metrics import Objectives
+from loadtests.analysis import metrics, slo, stats
+from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
 
 LITTLE: Final = 0.02

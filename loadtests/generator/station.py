@@ -14,16 +14,16 @@ import gevent
 import numpy as np
 from gevent.event import Event
 
-from loadtests.alarm import Alarm
-from loadtests.conductor import Conductor
-from loadtests.recorder import Recorder, Report
+from loadtests.client.stream import Client, LoopProbe, Reply, Request
+from loadtests.generator.alarm import Alarm
+from loadtests.generator.conductor import Conductor
+from loadtests.generator.recorder import Recorder, Report
+from loadtests.generator.seats import Seat
 from loadtests.records import Outcome, Record
-from loadtests.seats import Seat
-from loadtests.stream import Client, LoopProbe, Reply, Request
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
 from loadtests.users.base import CannotGoOn, Person, Scenario
-from loadtests.workload import Profile
+from loadtests.workload.profiles import Profile
 
 EVERY: Final = 0.5
 """Seconds between reports."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadtests import gates
+from loadtests.analysis import gates
 from loadtests.records import Record
 
 if TYPE_CHECKING:
-    from loadtests.arrivals import Arrivals
-    from loadtests.replay import Arrival
+    from loadtests.workload.arrivals import Arrivals
+    from loadtests.workload.replay import Arrival
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from loadtests import metrics
-from loadtests.prompts import Measured, Ruler, filler, ruler
+from loadtests.analysis import metrics
+from loadtests.client.stream import Client, Reply, Request
 from loadtests.records import Outcome
-from loadtests.stream import Client, Reply, Request
 from loadtests.target import Target
+from loadtests.workload.prompts import Measured, Ruler, filler, ruler
 
 LIST_S: Final = 10.0
 WARM_TOKENS: Final = 16

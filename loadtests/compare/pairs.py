@@ -1,8 +1,8 @@
 """Asks the same directly and through the gateway, in pairs: what the gateway adds.
 
-`python -m loadtests.pairs asked.json tax.json` reads what to ask from the one file, the key from OPENAI_API_KEY, and
-writes what it found to the other; progress goes to standard error. It may run in the gateway's own network namespace:
-both ways then begin at one place.
+`python -m loadtests.compare.pairs asked.json tax.json` reads what to ask from the one file, the key from
+OPENAI_API_KEY, and writes what it found to the other; progress goes to standard error. It may run in the gateway's own
+network namespace: both ways then begin at one place.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import gevent
 import numpy as np
 from pydantic import ValidationError, field_validator
 
-from loadtests import metrics, tax
+from loadtests.analysis import metrics
+from loadtests.client.stream import Client, LoopProbe, Request
+from loadtests.compare import tax
+from loadtests.compare.tax import Pair, Part, Tax
 from loadtests.records import Outcome, Record
-from loadtests.stream import Client, LoopProbe, Request
-from loadtests.tax import Pair, Part, Tax
 
 PATH: Final = "/v1/chat/completions"
 ASK: Final = "Write the numbers from one to five hundred as words, and nothing else."

@@ -29,9 +29,9 @@ from typing import Any, Final, TypedDict
 import numpy as np
 import yaml
 
-from loadtests import prompts
-from loadtests.lengths import Length as Length  # noqa: PLC0414  (part of a profile: imported from here)
-from loadtests.prompts import Ruler
+from loadtests.workload import prompts
+from loadtests.workload.lengths import Length as Length  # noqa: PLC0414  (part of a profile: imported from here)
+from loadtests.workload.prompts import Ruler
 
 MOST_TURNS: Final = 1000
 MOST_TOKENS: Final = 1_000_000

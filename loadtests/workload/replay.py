@@ -1,6 +1,6 @@
 """What was asked once, as a load: the gateway's access log, or a trace with a row for each request.
 
-    python -m loadtests.replay FILE [OPERATION]     prints what is in it as a profile (docs/load.md)
+    python -m loadtests.workload.replay FILE [OPERATION]     prints what is in it as a profile (docs/load.md)
 
 Nothing but moments, kinds and lengths is taken from a log: no names, no addresses, no texts.
 """
@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from loadtests import lengths, workload
-from loadtests.arrivals import MOST_CV
-from loadtests.lengths import Length
-from loadtests.workload import PROFILES
+from loadtests.workload import lengths, profiles
+from loadtests.workload.arrivals import MOST_CV
+from loadtests.workload.lengths import Length
+from loadtests.workload.profiles import PROFILES
 from stack.config.access import LOAD_CONSUMER
 
 MOST: Final = 2_000_000
@@ -276,7 +276,7 @@ def profile(log: Log, name: str, operation: str = "") -> str:
         "A log does not know who asks, so every request stands alone here, its history within its input, and think is",
         "an assumption. USERS needs a better one; RATE and SEARCH=rate do not use it.",
     ]
-    return "".join(f"# {line}\n" for line in remarks) + workload.dump(made)
+    return "".join(f"# {line}\n" for line in remarks) + profiles.dump(made)
 
 
 def _measured(values: list[int | None], usual: Length) -> tuple[Length, str]:
@@ -306,7 +306,7 @@ def _pace(moments: np.ndarray[Any, np.dtype[np.float64]]) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Prints a log as a profile."""
     if not 1 <= len(arguments) <= 2:
-        print("usage: python -m loadtests.replay FILE [OPERATION]", file=sys.stderr)
+        print("usage: python -m loadtests.workload.replay FILE [OPERATION]", file=sys.stderr)
         return 2
     file = Path(arguments[0])
     try:

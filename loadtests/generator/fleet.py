@@ -25,13 +25,13 @@ import gevent
 from locust.env import Environment
 from locust.runners import MasterRunner
 
-from loadtests import recorder
-from loadtests.loads import Closed, FleetError, Held, Load, Open, Replay
-from loadtests.recorder import Collector
+from loadtests.generator import recorder
+from loadtests.generator.loads import Closed, FleetError, Held, Load, Open, Replay
+from loadtests.generator.recorder import Collector
+from loadtests.generator.worker import END, GO, PREPARE, READY, UP, Orders, Task
 from loadtests.records import Record
 from loadtests.target import Target
-from loadtests.worker import END, GO, PREPARE, READY, UP, Orders, Task
-from loadtests.workload import Profile
+from loadtests.workload.profiles import Profile
 
 __all__ = ["Closed", "Fleet", "FleetError", "Held", "Load", "Open", "Replay"]
 
@@ -48,7 +48,7 @@ LAST_S: Final = 10.0
 HASTE: Final = 1.0
 """The grace after Ctrl-C (seconds)."""
 SECOND: Final = 1_000_000_000
-ROOT: Final = Path(__file__).resolve().parents[1]
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class Fleet:
@@ -117,7 +117,7 @@ class Fleet:
         ))  # fmt: skip
         for _ in range(self._count):
             worker = subprocess.Popen(
-                [sys.executable, "-m", "loadtests.worker"], stdin=subprocess.PIPE, stdout=self._said,
+                [sys.executable, "-m", "loadtests.generator.worker"], stdin=subprocess.PIPE, stdout=self._said,
                 stderr=self._said, cwd=ROOT,
             )  # fmt: skip
             self._workers.append(worker)

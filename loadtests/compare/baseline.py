@@ -1,6 +1,6 @@
 """A run that is kept, and later runs held against it (`regression`).
 
-`python -m loadtests.baseline` keeps a run for its hardware, model and load; `make load GATE=1` compares.
+`python -m loadtests.compare.baseline` keeps a run for its hardware, model and load; `make load GATE=1` compares.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from urllib.parse import urlsplit
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadtests import hold, results
-from loadtests.gates import Gate, Side
-from loadtests.metrics import SECOND
+from loadtests import results
+from loadtests.analysis.gates import Gate, Side
+from loadtests.analysis.metrics import SECOND
+from loadtests.compare.regression import COMPARISONS, ERROR, MATTERS, CannotCompare, Sample, compare
 from loadtests.records import Outcome, Record
-from loadtests.regression import COMPARISONS, ERROR, MATTERS, CannotCompare, Sample, compare
 from loadtests.results import CannotRead, CannotWrite, Check, Environment, Result
+from loadtests.runs import hold
 
-FOLDER: Final = Path(__file__).with_name("baselines")
+HERE: Final = Path(__file__).resolve().parents[1]
+FOLDER: Final = HERE / "baselines"
 VERSION: Final = 1
 KEPT: Final = 2000
 """Requests in the file; of longer runs every second one, every third one, …"""
@@ -281,7 +283,7 @@ def newest(folder: Path) -> Path:
 def main(environment: Mapping[str, str]) -> int:
     """Keeps a run: the newest, or that of RUN. Exit status 2 for one that cannot be kept."""
     try:
-        run = Path(environment["RUN"]) if environment.get("RUN") else newest(Path(__file__).with_name("out"))
+        run = Path(environment["RUN"]) if environment.get("RUN") else newest(HERE / "out")
         result = results.read(run / "result.json")
         made = make(result, (run / "requests.csv").read_text(encoding="utf-8"))
         file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=FOLDER)

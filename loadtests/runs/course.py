@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from loadtests import gates, progress, results, search, sweep
-from loadtests.gates import Gate, Server
-from loadtests.hold import Measured, Patience, Runner, Tally, grace, label, longer, measured
-from loadtests.loads import Held, Load
-from loadtests.metrics import SECOND
-from loadtests.probe import PROBES, Prober, Tried
+from loadtests import results
+from loadtests.analysis import gates, search
+from loadtests.analysis.gates import Gate, Server
+from loadtests.analysis.metrics import SECOND
+from loadtests.analysis.stats import Verdict
+from loadtests.generator.loads import Held, Load
 from loadtests.records import Record
-from loadtests.stats import Verdict
-from loadtests.words import Shape, Unit, Words
+from loadtests.runs import progress, sweep
+from loadtests.runs.hold import Measured, Patience, Runner, Tally, grace, label, longer, measured
+from loadtests.runs.probe import PROBES, Prober, Tried
+from loadtests.runs.words import Shape, Unit, Words
 
 SLICES: Final = 10
 """A ramp is told in so many parts of its time."""

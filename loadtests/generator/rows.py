@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from loadtests import metrics
+from loadtests.analysis import metrics
 from loadtests.records import Outcome, Record
 
 if TYPE_CHECKING:  # it patches whoever imports it

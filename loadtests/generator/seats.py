@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.lengths import Length
-from loadtests.loads import Closed
-from loadtests.workload import Profile
+from loadtests.generator.loads import Closed
+from loadtests.workload.lengths import Length
+from loadtests.workload.profiles import Profile
 
 APART_S: Final = 1.0
 """People who hardly think come within the first second, not all in one moment."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
-from loadtests import gates
+from loadtests.analysis import gates
 from loadtests.records import Outcome, Record
 
 MESSAGE: Final = "load-records"

@@ -18,13 +18,13 @@ from gevent.event import Event
 from gevent.pool import Group
 from numpy.typing import NDArray
 
-from loadtests import arrivals
-from loadtests.loads import Closed, Load, Open, Replay
+from loadtests.generator.loads import Closed, Load, Open, Replay
 from loadtests.users.embed import BATCH
-from loadtests.workload import Length, Profile
+from loadtests.workload import arrivals
+from loadtests.workload.profiles import Length, Profile
 
 if TYPE_CHECKING:
-    from loadtests.replay import Arrival
+    from loadtests.workload.replay import Arrival
 
 SECOND: Final = 1_000_000_000
 BREATH: Final = 32

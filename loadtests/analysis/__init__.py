@@ -1,0 +1,1 @@
+"""What records say: metrics, statistics, objectives, the search, and whether to believe it. Pure."""

@@ -1,0 +1,1 @@
+"""Two things side by side: direct and through the gateway, a run and its baseline."""

@@ -1,0 +1,1 @@
+"""One run: its words, the look at its target, and its course of loads."""

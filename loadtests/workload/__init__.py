@@ -1,0 +1,1 @@
+"""What is asked, and when: profiles, prompts, lengths, arrivals, logs. Pure."""
