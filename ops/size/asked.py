@@ -79,7 +79,7 @@ def _assumed(
     assumptions: Mapping[str, Assumption],
     made: Callable[..., Usage | Habits],
 ) -> dict[str, float]:
-    """The assumptions that were given, by their names. Raises OpsError with the word, what it is and what is allowed."""
+    """The assumptions that were given, by their names. Raises OpsError with the word and what is allowed."""
     found = {}
     for word, name in words.items():
         if (value := _number(env, word)) is None:

@@ -25,7 +25,7 @@ from ops.preflight.fit import ModelsFit, host, in_engine
 from ops.preflight.host import Host
 from ops.request import Request
 from stack.capacity.gguf import GgufError
-from stack.config.explain import parse_platform
+from stack.config.explain import ConfigError, parse_platform
 from stack.config.model import Platform
 from tests.unit.test_capacity_gguf import LLAMA, TENSORS, file
 from tests.unit.test_config_errors import GOOD
@@ -131,6 +131,19 @@ def test_instances_share_the_cards_out() -> None:
     at = host(of)
     assert at is not None
     assert len(at.memory) == 2
+
+
+def test_a_bandwidth_in_terabytes_a_second_is_refused() -> None:
+    with pytest.raises(ConfigError, match="from 10 to"):
+        platform("qwen3:8b", accelerator="nvidia", hardware=[{"memory": "24GiB", "bandwidth": 1.008}])
+
+
+def test_a_model_has_to_fit_the_smallest_instance() -> None:
+    small, large = {"device": "nvidia-rtx-3060"}, {"device": "nvidia-rtx-4090"}
+    of = platform("qwen3:8b", accelerator="nvidia", instances=2, gpus=["0", "1"], hardware=[large, small])
+    at = host(of)
+    assert at is not None
+    assert at.name == "nvidia-rtx-3060"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,45 +198,45 @@ def test_a_run_tells_of_a_machine_without_a_plan(stack: Path, capsys: pytest.Cap
         size.size(parse("size", {}))
 
 
-def sized(engine: str, stack: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """The document of a stack with this `engine`."""
-    model = "default" if "llama" not in engine else "llama3.3:70b"
-    text = STACK.replace("qwen3:14b", "llama3.3:70b" if model != "default" else "qwen3:8b")
-    before, _, rest = text.partition("    engine:\n")
-    stack.write_text(f"{before}    engine: {{ {engine} }}\n\n    # what is{rest.partition('# what is')[2]}")
-    assert size.size(parse("size", {"FORMAT": "json"})) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+@pytest.fixture
+def sized(stack: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """What is said of these cards, as a document."""
+
+    def said(*cards: str, instances: int = 1, model: str = "qwen3:8b") -> dict[str, Any]:
+        tree = yaml.safe_load(STACK)
+        platform = tree["config"]["private-llm:platform"]
+        platform["engine"] = {
+            "accelerator": "nvidia",
+            "gpus": [str(number) for number in range(len(cards))],
+            "instances": instances,
+            "hardware": [yaml.safe_load(card) for card in cards],
+        }
+        platform["models"][0]["name"] = model
+        stack.write_text(yaml.safe_dump(tree))
+        assert size.size(parse("size", {"FORMAT": "json"})) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return said
 
 
-def test_instances_on_different_cards_are_as_good_as_the_weakest(
-    stack: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_instances_on_different_cards_are_as_good_as_the_weakest(sized: Callable[..., dict[str, Any]]) -> None:
     """An RTX 3060 beside an RTX 4090 was counted as a second RTX 4090."""
-    two = 'accelerator: nvidia, instances: 2, gpus: ["0", "1"], contextLength: 8192, hardware: '
-    mixed = sized(two + "[{device: nvidia-rtx-4090}, {device: nvidia-rtx-3060}]", stack, capsys)
-    small = sized(two + "[{device: nvidia-rtx-3060}, {device: nvidia-rtx-3060}]", stack, capsys)
-    assert mixed["active"] == small["active"]
-    assert sized(two + "[{device: nvidia-rtx-4090}, {device: nvidia-rtx-4090}]", stack, capsys)["planned"] > 30
+    large, small = "{device: nvidia-rtx-4090}", "{device: nvidia-rtx-3060}"
+    weak = sized(small, small, instances=2)
+    assert sized(large, small, instances=2)["active"] == weak["active"]
+    assert sized(large, large, instances=2)["planned"] > weak["planned"]
 
 
-def test_an_instance_that_shares_a_model_over_cards_is_one_of_several(
-    stack: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two instances of two cards each were counted as one."""
-    card = "{device: nvidia-rtx-pro-5000-blackwell-48, bandwidth: 1344}"
-    one = f'llama: 1, accelerator: nvidia, gpus: ["0", "1"], hardware: [{card}, {card}]'.replace("llama: 1, ", "")
-    llama = " # llama"
-    alone = sized(f"{one} }}{llama}\n    # {{", stack, capsys)
-    four = ", ".join([card] * 4)
-    two = f'accelerator: nvidia, instances: 2, gpus: ["0", "1", "2", "3"], hardware: [{four}]'
-    both = sized(f"{two} }}{llama}\n    # {{", stack, capsys)
-    assert both["slots"] == 2 * alone["slots"]
+def test_instances_of_several_cards_are_counted_each(sized: Callable[..., dict[str, Any]]) -> None:
+    """Two instances that share a large model over two cards each were counted as one."""
+    card = "{device: nvidia-rtx-pro-5000-blackwell-48}"
+    alone = sized(card, card, model="llama3.3:70b")
+    assert sized(*[card] * 4, instances=2, model="llama3.3:70b")["slots"] == 2 * alone["slots"]
 
 
-def test_a_card_of_ones_own_is_planned_like_others_of_its_kind(stack: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = sized("accelerator: nvidia, hardware: [{memory: 24GiB, bandwidth: 1008}]", stack, capsys)
-    assert own["planned"] > 5
+def test_a_card_of_ones_own_is_planned_like_others_of_its_kind(sized: Callable[..., dict[str, Any]]) -> None:
+    assert sized("{memory: 24GiB, bandwidth: 1008}")["planned"] > 5
 
 
 def test_a_model_nobody_talks_to_is_named(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
