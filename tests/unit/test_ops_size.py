@@ -230,7 +230,7 @@ def test_instances_on_different_cards_are_as_good_as_the_weakest(sized: Callable
 
 def test_instances_of_several_cards_are_counted_each(sized: Callable[..., dict[str, Any]]) -> None:
     """Two instances that share a large model over two cards each were counted as one."""
-    card = "{device: nvidia-rtx-pro-5000-blackwell-48}"
+    card = "{device: nvidia-rtx-5090}"
     alone = sized(card, card, model="llama3.3:70b")
     assert sized(*[card] * 4, instances=2, model="llama3.3:70b")["slots"] == 2 * alone["slots"]
 
