@@ -155,7 +155,7 @@ class Engine(Strict):
 
     @property
     def cards(self) -> tuple[Card, ...]:
-        """Those of one instance; the cards are shared out evenly. Where the shares differ, the one with least memory."""
+        """Those of one instance, as the cards are shared out evenly; of unequal shares the one with least memory."""
         each = len(self.hardware) // self.instances
         shares = [self.hardware[each * number : each * (number + 1)] for number in range(self.instances)]
         return min(shares, key=lambda share: sum(card.bytes for card in share))
