@@ -17,7 +17,7 @@ from stack.capacity.cost import CostError, Habits, kwh_per_month, power
 from stack.capacity.devices import Device, devices
 from stack.capacity.facts import Known, rows
 from stack.capacity.fit import Settings
-from stack.capacity.people import Answer, meet, people, within
+from stack.capacity.people import Answer, meet, most, people, within
 from stack.capacity.serving import Serving, Speeds
 from stack.capacity.usage import PeopleError, Slo, Usage
 
@@ -194,6 +194,7 @@ def _serves(count: int, usage: Usage, slo: Slo, serves: Serving, case: Literal["
 def _option(
     count: int, box: Box, usage: Usage, slo: Slo, market: Market, habits: Habits, case: Literal["low", "value"]
 ) -> Option:
+    box = _roomiest(box, usage, slo, case)
     card, priced = market.of(box.device)
     price = None if card is None else box.hosts * (box.cards * card + (market.host or 0.0))
     try:
@@ -204,6 +205,22 @@ def _option(
     kwh = kwh_per_month(draws, busy * habits.share)
     total = None if price is None or market.kwh is None else price + kwh * market.kwh * market.months
     return Option(box=box, usage=usage, slo=slo, price=price, priced=priced, watts=draws.busy, kwh=kwh, total=total)
+
+
+def _roomiest(box: Box, usage: Usage, slo: Slo, case: Literal["low", "value"]) -> Box:
+    """The same with the slots that serve the most: who buys it gets all of that, not only what was asked for."""
+    best, served = box, (0, 0)
+    for slots in (slots for slots in SLOTS if slots >= box.settings.slots):
+        tried = replace(box, settings=replace(box.settings, slots=slots))
+        try:
+            serves = serving(tried, usage)
+            if (now := most(usage, slo, serves, case)) < served[0]:
+                continue
+            both = now, most(usage, slo, serves, "value")  # where prompts are the limit, slots change this one only
+        except PeopleError:
+            break  # no room, or nobody can say: nor with more
+        best, served = (tried, both) if both > served else (best, served)
+    return best
 
 
 def _rank(option: Option) -> tuple[bool, float, bool, float, str]:

@@ -65,8 +65,8 @@ what is expected. **Plan with the low end**: where several answers at once were 
 always too much. How far off all this is, on measurements that played no part, is in [planner.md](planner.md). For a
 machine of your own, `make plan`, `make calibrate` and a load run tell more than any table.
 
-Least is known of how quick AMD's cards, A100 and H100 compute prompts, above all of mixtures of experts (gpt-oss,
-qwen3:30b): nobody published what could be used. Measure such a card before buying several.
+Least is known of how quick AMD's cards, A100 and H100 compute prompts, above all those of mixtures of experts (gpt-oss,
+qwen3:30b): next to nothing is published of them. Measure such a card before buying several.
 """
 
 
@@ -114,7 +114,8 @@ def _served(card: Device, name: str) -> str:
 def _buying() -> str:
     text = (
         "Of the cards on this page the three machines that cost least, by the prices of their launch, US dollars, "
-        "cards only; what they cost today is an input. Each serves everybody by its low end; the watts are at work."
+        "cards only; what they cost today is an input. Each serves everybody by its low end; the people are those it "
+        "serves with the slots that serve the most, the watts are at work."
     )
     market = Market(currency="USD")
     rows = []

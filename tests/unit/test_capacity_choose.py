@@ -41,6 +41,15 @@ def test_whatever_is_offered_serves_everybody_and_less_of_it_does_not() -> None:
     assert "modelled" in found.label
 
 
+def test_a_machine_is_told_with_all_that_it_can_serve() -> None:
+    """Offered for 5 people it was said to serve 10, and twice the machine four times as many."""
+    few = {option.box.name: option.answer.active for option in chosen(2).sure}
+    many = {option.box.name: option.answer.active for option in chosen(20).sure}
+    both = few.keys() & many.keys()
+    assert len(both) >= 4
+    assert {name: few[name] for name in both} == {name: many[name] for name in both}
+
+
 def test_more_people_need_more_cards() -> None:
     cards = [
         {option.box.device.id: option.box.cards * option.box.hosts for option in chosen(count).sure}["nvidia-rtx-3090"]
