@@ -114,6 +114,11 @@ def read(folder: Path) -> Run:
 def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
     """A run from its parts. Raises CannotSize for rows that are none."""
     told = result.environment.configuration
+    if (engines := told.get("engine.instances", "1")) != "1":
+        raise CannotSize(
+            f"{name}: {engines} engines shared the answers, so how many one had at once is not known\n"
+            "fix: load it with engine.instances: 1; size it without RUN=, then each engine counts"
+        )
     users = told.get("UNIT", "users") == "users"
     levels = [one for one in result.levels if one.load is not None]
     try:

@@ -138,19 +138,20 @@ def size(
     if fitted is None and box is None:
         raise CannotSize(
             "nothing is known of how quick this machine is\n"
-            f"fix: make load STACK={stack} USERS=1,2,4,8, then make size STACK={stack} RUN=<the folder it names>"
+            f"fix: make load STACK={stack} USERS=1,2,4,8, then make size STACK={stack} RUN=<the folder it names>; "
+            "docs/hardware.md says what to buy for how many people"
         )
     usage = replace(fitted.usage if fitted else Usage(), **asked.usage)
     serves = fitted.serving if fitted else serving(box, usage) if box else None
     assert serves is not None  # noqa: S101 (one of both is there)
     answer = people(usage, asked.slo, serves)
     wanted = asked.people or max(answer.planned, 1)
-    choice, choice_why = _choice(wanted, known, settings, usage, asked)
+    choice, choice_why = _choice(wanted, known, settings, usage, asked, box.reserved if box else 0)
     bill, bill_why = _bill(box, usage, answer.met, asked, watts)
     return Sized(
         stack=stack, made=made, asked=asked, answer=answer, curve=tuple(_curve(answer, serves)),
         box=box, model=model or (known.shape.name if known else ""), runs=tuple(runs),
-        fitted=fitted, notes=(*(fitted.notes if fitted else ()), *_doubts(runs)),
+        fitted=fitted, notes=(*(fitted.notes if fitted else ()), *_doubts(runs), *_guessed(box)),
         held=tuple(one for run in runs for one in held_out(run, context=context)),
         changes=(*(_measured_changes(fitted, answer, usage, asked.slo) if fitted else ()),
                  *(_modelled_changes(box, usage, asked.slo, fitted is None) if box else ())),
@@ -164,6 +165,15 @@ def _doubts(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         if run.result.verdict == "none":
             yield f"The run {run.name} concludes nothing by itself: {run.result.reason}."
+
+
+def _guessed(box: Box | None) -> Iterator[str]:
+    if box is not None and box.known.guessed:
+        yield (
+            f"What {box.known.shape.name} is made of is not known, only guessed from its name "
+            f"({box.known.shape.source.removeprefix('guessed: ')}): what is modelled here may be far off. "
+            "make plan GGUF=<its file> reads what it is made of."
+        )
 
 
 def joined(runs: Sequence[Run]) -> tuple[list[Part], list[Row]]:
@@ -224,12 +234,13 @@ def _modelled_changes(box: Box, usage: Usage, slo: Slo, alone: bool) -> Iterator
 
 
 def _choice(
-    wanted: int, known: Known | None, settings: Settings | None, usage: Usage, asked: Asked
+    wanted: int, known: Known | None, settings: Settings | None, usage: Usage, asked: Asked, reserved: int
 ) -> tuple[Choice | None, str]:
     if settings is None:
         return None, "Nothing is offered: what the model is made of is not known."
     try:
-        return choose(wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits), ""
+        found = choose(wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits, reserved=reserved)
+        return found, ""
     except (ChooseError, PeopleError) as wrong:
         return None, f"Nothing is offered: {wrong}."
 

@@ -9,7 +9,7 @@ from loadtests.report.svg import number, seconds
 from loadtests.sizing.check import ALLOWED, HeldOut
 from loadtests.sizing.sized import Sized
 from stack.capacity import cost, usage
-from stack.capacity.choose import Option
+from stack.capacity.choose import DOLLAR, Option
 from stack.capacity.memory import GIB
 from stack.capacity.people import Binds, Range
 
@@ -53,16 +53,18 @@ def headline(sized: Sized) -> str:
     if answer.planned == 0:
         return f"This box does not serve even one person as well as is promised{with_model}."
     if answer.serving.plan == "low":
-        return (
-            f"Plan with {_people(answer.planned)} at once on this box{with_model}: {active.low} to {active.high} are "
-            "said of it, and nobody has measured it yet."
-        )
+        start = f"Plan with {_people(answer.planned)} at once on this box{with_model}"
+        if active.low == active.high:
+            return f"{start}; nobody has measured it yet."
+        return f"{start}: {active.low} to {active.high} are said of it, and nobody has measured it yet."
     return f"This box serves about {_people(active.value)} at once ({active.low} to {active.high}){with_model}."
 
 
 def accounts(sized: Sized) -> str:
-    """How many may have an account."""
+    """How many may have an account; nothing where nobody is served."""
     share, named = sized.answer.usage.active_share, sized.answer.named
+    if not sized.answer.planned:
+        return ""
     return (
         f"When {share:.0%} of those with an account are in a conversation at the peak, about "
         f"{named.of(sized.answer.serving.plan):,} people may have one."
@@ -81,7 +83,9 @@ def promised(sized: Sized) -> str:
 def basis(sized: Sized) -> str:
     """What it is from."""
     if not sized.runs:
-        return "Modelled from published measurements of such cards; a load run on this machine would tell more."
+        calibrated = sized.box is not None and sized.box.machine is not None
+        start = "what this machine was measured to do, else published" if calibrated else "published"
+        return f"Modelled from {start} measurements of such cards; a load run on this machine would tell more."
     names = " and ".join(run.name for run in sized.runs)
     plan = " What the next steps bring is modelled." if sized.box else ""
     return f"Measured on this machine by {names}.{plan}"
@@ -147,10 +151,13 @@ def buying(sized: Sized) -> str:
         return sized.choice_why
     none = "" if found.sure else " None of the table serves so many by the low end of what is said of it."
     months = f"{sized.asked.market.months:.0f} months"
+    market = sized.asked.market
+    rate = market.currency == DOLLAR or market.dollar is not None
+    unpriced = "" if rate else f" For prices at launch say what one US dollar is in {market.currency} (DOLLAR=0.9)."
     return (
         f"Machines that serve {_people(found.people)} at once, cheapest first; prices are in "
         f"{sized.asked.market.currency}, cards at launch unless they were given. {found.label.capitalize()}. "
-        f"The last sum has the electricity of {months}, when its price was given.{none}"
+        f"The last sum has the electricity of {months}, when its price was given.{unpriced}{none}"
     )
 
 

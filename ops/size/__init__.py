@@ -25,7 +25,7 @@ from ops.preflight import fit as fits
 from ops.request import Request
 from ops.size import asked, edit, proposal
 from stack.capacity import calibrate, observed, speed
-from stack.capacity.box import Box, placed
+from stack.capacity.box import Box, NoRoomError, placed
 from stack.capacity.calibrate import CalibrationError, Machine
 from stack.capacity.devices import Device, devices, find
 from stack.capacity.facts import Known
@@ -47,6 +47,10 @@ def size(request: Request) -> int:
     try:
         runs = [measured.read(Path(one)) for one in request.run.replace(",", " ").split()]
         made = _sized(request, platform, said, runs)
+    except NoRoomError as wrong:
+        raise OpsError(
+            f"{wrong}\nfix: `make plan STACK={request.stack}` says what would fit; docs/hardware.md has cards for it"
+        ) from None
     except (CannotSize, PeopleError) as wrong:
         raise OpsError(str(wrong)) from None
     text = file.read_text(encoding="utf-8")
@@ -73,9 +77,10 @@ def _told(request: Request, made: Sized, changes: Mapping[edit.Path, int], diff:
         print(written["size.json"], end="")
         return
     print(words.headline(made))
-    print(words.promised(made), words.accounts(made))
+    print(f"{words.promised(made)} {words.accounts(made)}".rstrip())
     print(words.basis(made))
     print(words.binds(made))
+    print(*(f"note: {note}" for note in made.notes), sep="\n", end="\n" if made.notes else "")
     for one in made.held:
         off = one.why if one.off is None else f"{one.off:+.1%}"
         print(f"  check: {one.label} predicted from the others: {one.word} ({off})")

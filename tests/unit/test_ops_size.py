@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from ops import paths, record, size
 from ops.errors import OpsError
 from ops.request import parse
 from ops.size import asked, edit
-from stack.capacity.usage import Slo
-from stack.config.explain import ConfigError
+from stack.capacity import box as boxes
+from stack.capacity import facts
+from stack.capacity.usage import Slo, Usage
+from stack.config.explain import ConfigError, parse_platform
 from tests.support.boxes import Box
 
 TOP = ("config", "private-llm:platform")
@@ -198,45 +200,45 @@ def test_a_run_tells_of_a_machine_without_a_plan(stack: Path, capsys: pytest.Cap
         size.size(parse("size", {}))
 
 
-@pytest.fixture
-def sized(stack: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """What is said of these cards, as a document."""
-
-    def said(*cards: str, instances: int = 1, model: str = "qwen3:8b") -> dict[str, Any]:
-        tree = yaml.safe_load(STACK)
-        platform = tree["config"]["private-llm:platform"]
-        platform["engine"] = {
-            "accelerator": "nvidia",
-            "gpus": [str(number) for number in range(len(cards))],
-            "instances": instances,
-            "hardware": [yaml.safe_load(card) for card in cards],
-        }
-        platform["models"][0]["name"] = model
-        stack.write_text(yaml.safe_dump(tree))
-        assert size.size(parse("size", {"FORMAT": "json"})) == 0
-        found: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return found
-
-    return said
+def machine(*cards: Mapping[str, Any], instances: int = 1, model: str = "qwen3:8b") -> boxes.Box:
+    """How these cards are planned."""
+    tree = yaml.safe_load(STACK)[TOP[0]][TOP[1]]
+    gpus = [str(number) for number in range(len(cards))]
+    tree["engine"] = {"accelerator": "nvidia", "gpus": gpus, "instances": instances, "hardware": list(cards)}
+    tree["models"][0]["name"] = model
+    made = size.machine(parse_platform(tree, "Pulumi.dev.yaml"), "dev", facts.model(model), ())
+    assert made is not None
+    return made
 
 
-def test_instances_on_different_cards_are_as_good_as_the_weakest(sized: Callable[..., dict[str, Any]]) -> None:
+def test_a_model_that_does_not_fit_says_what_would(stack: Path) -> None:
+    stack.write_text(STACK.replace("qwen3:14b", "llama3.3:70b"))
+    with pytest.raises(OpsError, match=r"takes .* GiB(.|\n)*fix: `make plan STACK=dev`"):
+        size.size(parse("size", {}))
+
+
+SMALL, LARGE = {"device": "nvidia-rtx-3060"}, {"device": "nvidia-rtx-4090"}
+
+
+@pytest.mark.usefixtures("stack")
+def test_instances_on_different_cards_are_as_good_as_the_weakest() -> None:
     """An RTX 3060 beside an RTX 4090 was counted as a second RTX 4090."""
-    large, small = "{device: nvidia-rtx-4090}", "{device: nvidia-rtx-3060}"
-    weak = sized(small, small, instances=2)
-    assert sized(large, small, instances=2)["active"] == weak["active"]
-    assert sized(large, large, instances=2)["planned"] > weak["planned"]
+    assert machine(LARGE, SMALL, instances=2) == machine(SMALL, SMALL, instances=2)
+    assert machine(LARGE, LARGE, instances=2).device.id == LARGE["device"]
 
 
-def test_instances_of_several_cards_are_counted_each(sized: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.usefixtures("stack")
+def test_instances_of_several_cards_are_counted_each() -> None:
     """Two instances that share a large model over two cards each were counted as one."""
-    card = "{device: nvidia-rtx-5090}"
-    alone = sized(card, card, model="llama3.3:70b")
-    assert sized(*[card] * 4, instances=2, model="llama3.3:70b")["slots"] == 2 * alone["slots"]
+    card = {"device": "nvidia-rtx-5090"}
+    alone, both = (machine(*[card] * 2 * many, instances=many, model="llama3.3:70b") for many in (1, 2))
+    assert [boxes.serving(one, Usage()).engines for one in (alone, both)] == [1, 2]
 
 
-def test_a_card_of_ones_own_is_planned_like_others_of_its_kind(sized: Callable[..., dict[str, Any]]) -> None:
-    assert sized("{memory: 24GiB, bandwidth: 1008}")["planned"] > 5
+@pytest.mark.usefixtures("stack")
+def test_a_card_of_ones_own_is_planned_like_others_of_its_kind() -> None:
+    own = boxes.serving(machine({"memory": "24GiB", "bandwidth": 1008}), Usage())
+    assert own.decode == boxes.serving(machine(LARGE), Usage()).decode
 
 
 def test_a_model_nobody_talks_to_is_named(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,13 @@ from loadtests.sizing.check import HeldOut
 from loadtests.sizing.measured import CannotSize, Run
 from loadtests.sizing.sized import Asked, Sized
 from stack.capacity import box as boxes
+from stack.capacity import calibrate, speed
+from stack.capacity.choose import Market
 from stack.capacity.cost import Prices
 from stack.capacity.devices import find
 from stack.capacity.facts import model
 from stack.capacity.fit import Settings
+from stack.capacity.people import Range
 from stack.capacity.serving import Speeds
 from stack.capacity.usage import Slo
 from tests.support.boxes import Box
@@ -247,6 +250,50 @@ def test_an_assumption_that_is_given_goes_before_what_was_measured() -> None:
     assert slow.answer.active.value > 3 * answered("run").answer.active.value
     said = {row[2]: row for row in words.assumptions(slow)[1]}
     assert (said["THINK"][3], said["INPUT"][3]) == ("given", "the load run")
+
+
+def test_a_guessed_model_is_said_to_be_guessed() -> None:
+    at = planned()
+    guess = model("nobody-knows-this:13b")
+    assert guess is not None
+    assert guess.guessed
+    made = sized.size("dev", "", Asked(), box=replace(at, known=guess), known=guess, settings=at.settings)
+    assert any("guessed from its name" in note for note in made.notes)
+    assert not any("guessed" in note for note in answered("plan").notes)
+
+
+def test_a_calibrated_machine_is_not_said_to_be_all_published() -> None:
+    at = planned()
+    load = speed.work(at.known.shape)
+    runs = [calibrate.Run(model=at.known.shape.name, load=load, depth=512, rate=70.0)]
+    here = replace(at, machine=calibrate.calibrate(speed.card(at.device), runs))
+    made = sized.size("dev", "", Asked(), box=here, known=at.known, settings=at.settings)
+    assert "this machine was measured to do" in words.basis(made)
+    assert "this machine was measured" not in words.basis(answered("plan"))
+
+
+def test_nobody_is_no_number_of_accounts() -> None:
+    assert words.accounts(answered("nobody")) == ""
+    assert "people may have one" in words.accounts(answered("plan"))
+
+
+def test_two_equal_ends_are_one_number() -> None:
+    answer = answered("plan").answer
+    one = replace(answer, active=Range(low=4, value=4, high=4), planned=4)
+    assert words.headline(replace(answered("plan"), answer=one)).endswith("with qwen3:14b; nobody has measured it yet.")
+
+
+def test_prices_at_launch_need_a_rate_of_the_dollar() -> None:
+    for market, asks in ((Market(currency="EUR"), True), (Market(currency="EUR", dollar=0.9), False)):
+        made = replace(answered("plan"), asked=Asked(market=market))
+        assert ("DOLLAR=" in words.buying(made)) is asks
+
+
+def test_a_run_with_several_engines_is_not_taken() -> None:
+    """Its slots were counted as one engine's, its answers at once as all engines'."""
+    result = sweep().result(**{"engine.instances": "2"})
+    with pytest.raises(CannotSize, match=r"2 engines shared the answers"):
+        measured.of("two", result, rows(sweep()))
 
 
 def test_every_assumption_has_a_word_that_changes_it() -> None:
