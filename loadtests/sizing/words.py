@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from loadtests.report.svg import number, seconds
@@ -14,6 +14,8 @@ from stack.capacity.memory import GIB
 from stack.capacity.people import Binds, Range
 
 OFFERED: Final = 8
+SHORT: Final = 3
+"""Of them, in a terminal."""
 WORDS: Final[Mapping[str, str]] = {
     "tokens of a question with all that goes before it": "INPUT",
     "how much these differ: standard deviation of their logarithm, 0 for all alike": "SPREAD",
@@ -159,6 +161,21 @@ def buying(sized: Sized) -> str:
         f"{sized.asked.market.currency}, cards at launch unless they were given. {found.label.capitalize()}. "
         f"The last sum has the electricity of {months}, when its price was given.{unpriced}{none}"
     )
+
+
+def shortlist(sized: Sized) -> list[str]:
+    """The first few of that table, for a terminal."""
+    heads, rows = bought(sized)
+    said = [", ".join(_told(heads, row)) for row in rows[:SHORT]]
+    return ["", buying(sized), *(f"  {line}" for line in said)]
+
+
+def _told(heads: Sequence[str], row: Sequence[str]) -> Iterator[str]:
+    for head, cell in zip(heads, row, strict=True):
+        if cell and head in {"machine", "price", "at work", ""}:
+            yield cell
+        elif cell:
+            yield f"{cell} {head}"
 
 
 def money(sized: Sized) -> list[tuple[str, str]]:

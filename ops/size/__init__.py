@@ -84,6 +84,8 @@ def _told(request: Request, made: Sized, changes: Mapping[edit.Path, int], diff:
     for one in made.held:
         off = one.why if one.off is None else f"{one.off:+.1%}"
         print(f"  check: {one.label} predicted from the others: {one.word} ({off})")
+    if made.asked.people is not None:
+        print(*words.shortlist(made), sep="\n")
     if diff:
         print(f"\nproposed settings (APPLY=1 writes them):\n{diff}", end="")
     print(f"\nreport: {folder / 'report.html'}")

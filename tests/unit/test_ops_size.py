@@ -211,6 +211,17 @@ def machine(*cards: Mapping[str, Any], instances: int = 1, model: str = "qwen3:8
     return made
 
 
+@pytest.mark.usefixtures("stack")
+def test_what_to_buy_is_printed_when_people_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PEOPLE", "20")
+    assert size.size(parse("size", {})) == 0
+    said = capsys.readouterr().out
+    assert "Machines that serve 20 people at once" in said
+    assert len(re.findall(r"^  \S.* slots, \d+ to \d+ people, ", said, flags=re.MULTILINE)) == 3
+
+
 def test_a_model_that_does_not_fit_says_what_would(stack: Path) -> None:
     stack.write_text(STACK.replace("qwen3:14b", "llama3.3:70b"))
     with pytest.raises(OpsError, match=r"takes .* GiB(.|\n)*fix: `make plan STACK=dev`"):
