@@ -106,7 +106,9 @@ def read(rates: str, depth: int, loads: dict[str, Work]) -> list[Run]:
         raise OpsError(f"no measured rates were given\nfix: {FORM}")
     runs = []
     for part in rates.split():
-        model, _, figures = part.rpartition("=")
+        model, equals, figures = part.rpartition("=")
+        if not equals:
+            raise OpsError(f"RATES={part}: there is no figure behind the model\nfix: {FORM}")
         if model not in loads:
             known = ", ".join(loads) or "none of this stack's"
             raise OpsError(f"RATES={part}: {model or part} is not a model whose size is known ({known})\nfix: {FORM}")

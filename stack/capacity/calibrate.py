@@ -33,6 +33,9 @@ READING: Final = 1 / 3
 AFTER: Final = (-0.15, 0.15)  # band for other models on a calibrated machine (docs/planner.md)
 SAME: Final = (-0.08, 0.08)  # band for a model that was measured on it, at another depth
 
+SLOWEST: Final = 20  # times slower than its kind no card is
+TOGETHER: Final = 1.5  # n answers get at most n times what one gets; figures of other depths and rounded ones get more
+
 
 class CalibrationError(ValueError):
     """What was measured, or what is in the file, cannot be used; the text says why and what to do."""
@@ -113,6 +116,7 @@ def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine
                 f"{run.model}: {run.rate:.0f} tokens a second would read faster than this memory delivers; "
                 "is it the card of the configuration, and did the engine answer from a cache?"
             )
+    _plausible(card, runs)
     known = _constants(card, alone)
     factors = {}
     for model in {run.model for run in alone}:
@@ -130,11 +134,36 @@ def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine
     )
 
 
-def _constants(card: Card, alone: Sequence[Run]) -> Constants:
+def _plausible(card: Card, runs: Sequence[Run]) -> None:
+    """Raises CalibrationError for runs that are no such card at work: each is far from the others, or from its kind."""
+    best: dict[str, float] = {}
+    for run in runs:
+        if run.answers > 1:
+            continue
+        usual = 1 / seconds(run.load, card, _usual(card), run.depth)
+        if run.rate * SLOWEST < usual:
+            raise CalibrationError(
+                f"{run.model}: {run.rate:g} tokens a second, where such a card gives about {usual:.0f}: did processors "
+                "compute it, or are these not tokens a second?"
+            )
+        best[run.model] = max(best.get(run.model, 0.0), run.rate)
+    for run in runs:
+        if run.model in best and run.rate > TOGETHER * run.answers * best[run.model]:
+            raise CalibrationError(
+                f"{run.model}: {run.answers} answers at once got {run.rate:g} tokens a second, more than "
+                f"{run.answers} times the {best[run.model]:g} of one alone: that cannot be"
+            )
+
+
+def _usual(card: Card) -> Constants:
     try:
-        usual = fitted(card.kind)
+        return fitted(card.kind)
     except SpeedError:
-        usual = Constants(efficiency=0.7, layer=0.0)  # a kind nobody measured: all of the time is reading
+        return Constants(efficiency=0.7, layer=0.0)  # a kind nobody measured: all of the time is reading
+
+
+def _constants(card: Card, alone: Sequence[Run]) -> Constants:
+    usual = _usual(card)
     slower = [_slower(run, card, usual) for run in alone]
     factor = math.exp(sum(map(math.log, slower)) / len(slower))
     return replace(

@@ -160,7 +160,9 @@ def test_what_was_measured_is_what_the_plan_says(request_: Request, capsys: pyte
     [
         ({"RATES": ""}, "no measured rates"),
         ({"RATES": "llama9:1b=1:90"}, "llama9:1b is not a model whose size is known"),
-        ({"RATES": "1:90"}, "is not a model"),
+        ({"RATES": "1:90"}, "no figure behind the model"),
+        ({"RATES": "qwen3:8b=1:0.011"}, "did processors compute it"),
+        ({"RATES": "qwen3:8b=1:90,2:9000"}, "2 answers at once got 9000 tokens a second, more than 2 times the 90"),
         ({"RATES": "qwen3:8b=fast"}, "is not answers:tokens/s"),
         ({"RATES": "qwen3:8b=0:90"}, "is not answers:tokens/s"),
         ({"RATES": "qwen3:8b=1:nan"}, "cannot be"),
