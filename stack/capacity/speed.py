@@ -106,8 +106,14 @@ class Constants:
     """Seconds more for each layer of a mixture of experts: choosing them takes steps of its own."""
     band: tuple[float, float] = (-WIDEST, WIDEST)
     """Relative: how far what was measured lay from what was predicted."""
+    mixture_band: tuple[float, float] | None = None
+    """The same of mixtures of experts, where it is another one."""
     basis: str = ""
     """What that is from."""
+
+    def around(self, load: Work) -> tuple[float, float]:
+        """The band of this model."""
+        return self.mixture_band if load.experts and self.mixture_band else self.band
 
     def layers(self, load: Work) -> float:
         """Seconds of a step for all layers, beside reading."""
@@ -207,7 +213,7 @@ def seconds(load: Work, card: Card, constants: Constants, depth: float) -> float
 def decode(load: Work, card: Card, depth: float, constants: Constants | None = None) -> Speed:
     """Tokens a second of one answer alone. Without constants of the machine, those of its kind of card."""
     known = constants or fitted(card.kind)
-    return _speed(1 / seconds(load, card, known, depth), known.band, known.basis)
+    return _speed(1 / seconds(load, card, known, depth), known.around(load), known.basis)
 
 
 def offloaded(load: Work, card: Card, depth: float, *, outside: float, system: float, constants: Constants) -> Speed:
@@ -398,12 +404,15 @@ def fitted(of: str) -> Constants:
     if not seen:
         raise SpeedError(f"no measurements of a card of the kind {of!r}; `make calibrate` would bring some")
     plain = fit(seen)
-    errors = [
-        row.rate * seconds(row.work, row.card, plain, row.depth) - 1 for row in listed if row.held_out
-    ]  # measured / predicted - 1
+    off = [(row, row.rate * seconds(row.work, row.card, plain, row.depth) - 1) for row in listed]  # measured/predicted
+    errors = [error for row, error in off if row.held_out]
+    around = band(errors)
+    # Hardly any mixture is held out, and they are further off: those of the fit count too, but never narrow the band.
+    mixed = band([error for row, error in off if row.work.experts])
     return replace(
         plain,
-        band=band(errors),
+        band=around,
+        mixture_band=(min(around[0], mixed[0]), max(around[1], mixed[1])),
         basis=f"{len(seen)} published measurements of {of} cards, {len(errors)} others for the band",
     )
 
