@@ -164,6 +164,8 @@ def _smallest(count: int, box: Box, usage: Usage, slo: Slo) -> tuple[Box | None,
     maybe: Box | None = None
     why = NO_ROOM
     for hosts, cards in COUNTS:
+        if cards > 1 and box.device.whole:
+            continue
         for slots in SLOTS:
             tried = replace(box, hosts=hosts, cards=cards, settings=replace(box.settings, slots=slots))
             try:
@@ -196,7 +198,8 @@ def _option(
 ) -> Option:
     box = _roomiest(box, usage, slo, case)
     card, priced = market.of(box.device)
-    price = None if card is None else box.hosts * (box.cards * card + (market.host or 0.0))
+    host = 0.0 if box.device.whole else market.host or 0.0
+    price = None if card is None else box.hosts * (box.cards * card + host)
     try:
         draws = power(box, habits)
     except CostError:

@@ -158,9 +158,10 @@ def power(box: Box, habits: Habits, watts: float | None = None) -> Power:
     if card is None:
         raise CostError(f"{box.device.id}: its power is not known; give the watts of one card at work")
     cards = box.cards * box.hosts
+    around = 0 if box.device.whole else box.hosts
     return Power(
-        busy=cards * card + box.hosts * habits.host_busy_w,
-        idle=cards * min(habits.card_idle_w, card) + box.hosts * habits.host_idle_w,
+        busy=cards * card + around * habits.host_busy_w,
+        idle=cards * min(habits.card_idle_w, card) + around * habits.host_idle_w,
         printed=watts is None,
     )
 
@@ -185,9 +186,8 @@ def bill(box: Box, usage: Usage, met: Met, habits: Habits, prices: Prices, *, wa
     seconds = HOURS * 3600 * habits.share
     tokens_out, tokens_in = met.tokens * seconds / MILLION, met.requests * usage.input_tokens * seconds / MILLION
     energy = None if prices.kwh is None else kwh * prices.kwh
-    capital = (
-        None if prices.card is None or prices.host is None else box.hosts * (prices.host + box.cards * prices.card)
-    )
+    host = 0.0 if box.device.whole else prices.host
+    capital = None if prices.card is None or host is None else box.hosts * (host + box.cards * prices.card)
     whole = None if energy is None or capital is None else energy + capital / prices.months
     api = (
         None

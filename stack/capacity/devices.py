@@ -6,9 +6,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 from stack.capacity.facts import rows
 from stack.capacity.memory import GIB
+
+MACHINES: Final = frozenset({"nvidia-dgx-spark-gb10"})
 
 
 class DeviceError(ValueError):
@@ -35,6 +38,11 @@ class Device:
     price: float | None = None
     """US dollars at launch; what it costs today is an input."""
     source: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a machine of its own: nothing is built around it, and no second one goes into it."""
+        return self.id in MACHINES
 
 
 @cache

@@ -206,7 +206,8 @@ def _amount(what: str, amount: float) -> str:
 
 def _power() -> str:
     text = (
-        "Watts of a host with one card: at work by the card's board power, idle with a model loaded. kWh of a month "
+        "Watts of a host with one card (a DGX Spark is both): at work by the card's board power, idle with a model "
+        "loaded. kWh of a month "
         "with the hours and the load assumed above and as many people at the peak as the low end says, and when it "
         "never rests. Money is kWh times your price; a million tokens take watts / (3.6 x tokens/s) kWh."
     )

@@ -99,7 +99,8 @@ def _changes(box: Box, usage: Usage, slo: Slo, other: Device | None) -> Iterator
     if box.settings.cache == "f16" and box.known.shape.caches:
         tried = freed(replace(box, settings=replace(box.settings, cache="q8_0", flash_attention=True)))
         yield "cache", f"a cache of 8 bits (kvCache: q8_0){_with(tried, slots)}", tried
-    yield "card", f"one more card ({box.cards + 1} x {box.device.id})", replace(box, cards=box.cards + 1)
+    if not box.device.whole:
+        yield "card", f"one more card ({box.cards + 1} x {box.device.id})", replace(box, cards=box.cards + 1)
     if card := other or quicker(box, usage, slo):
         tried = freed(_with_card(box, card))
         yield "other-card", f"{tried.name} in its place{_with(tried, slots)}", tried

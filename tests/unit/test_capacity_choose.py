@@ -50,6 +50,16 @@ def test_a_machine_is_told_with_all_that_it_can_serve() -> None:
     assert {name: few[name] for name in both} == {name: many[name] for name in both}
 
 
+def test_machines_of_their_own_stand_beside_each_other() -> None:
+    spark = find("nvidia-dgx-spark-gb10")
+    market = Market(currency="USD", cards={spark.id: 4000}, host=900)
+    found = [choose(count, model("qwen3:8b"), SETTINGS, Usage(), Slo(), market, among=[spark]) for count in (5, 15)]
+    offered = [option for one in found for option in (*one.sure, *one.perhaps)]
+    assert {option.box.cards for option in offered} == {1}
+    assert max(option.box.hosts for option in offered) == 2
+    assert all(option.price == 4000 * option.box.hosts for option in offered)
+
+
 def test_more_people_need_more_cards() -> None:
     cards = [
         {option.box.device.id: option.box.cards * option.box.hosts for option in chosen(count).sure}["nvidia-rtx-3090"]

@@ -56,6 +56,14 @@ def test_power_is_of_all_cards_and_hosts() -> None:
         power(unknown, habits)
 
 
+def test_around_a_machine_of_its_own_there_is_no_host() -> None:
+    """A DGX Spark was said to draw 276 W: its power supply has 240."""
+    spark = box(device="nvidia-dgx-spark-gb10")
+    assert power(spark, Habits()).busy == spark.device.power
+    assert power(spark, Habits()).idle == Habits().card_idle_w
+    assert bill(spark, Usage(), answer(spark, Usage(), Slo()).met, Habits(), PRICES).capital == PRICES.card
+
+
 def test_the_bill_is_the_arithmetic() -> None:
     met = answer(box(), Usage(), Slo()).met
     habits = Habits(hours=200, load=0.4)
