@@ -103,6 +103,12 @@ def test_cards_without_tflops_have_prompts_within_a_band_of_published_ones() -> 
         serving(box(device="nvidia-tesla-p40"), USAGE)
 
 
+def test_no_second_card_goes_into_a_machine_of_its_own() -> None:
+    kinds = {step.kind for step in steps(box(device="nvidia-dgx-spark-gb10"), USAGE, SLO)}
+    assert "host" in kinds
+    assert "card" not in kinds
+
+
 def test_levels_go_through_what_was_measured() -> None:
     said = levels({1: 100.0, 4: 300.0, 8: 400.0}, 12)
     assert [said[count - 1].value for count in (1, 4, 8)] == pytest.approx([100, 300, 400])
