@@ -59,6 +59,8 @@ class Record:
     asked_tokens: int | None = None
     input_tokens: int | None = None
     """By the server's usage."""
+    cached_tokens: int | None = None
+    """Of those of the prompt, as the server says; None: it does not."""
     output_tokens: int | None = None
     """By the server's usage."""
     outcome: Outcome

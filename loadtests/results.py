@@ -30,8 +30,8 @@ METRICS: Final = ("ttft", "ttfo", "tpot", "e2e", "wire_ttft")
 HEAT_ROWS: Final = 16
 COLUMNS: Final = (
     "scenario", "model", "session", "turn", "worker", "intended_s", "late_ms", "connect_ms", "tls_ms", "ttft_ms",
-    "ttfo_ms", "tpot_ms", "e2e_ms", "pieces", "coalesced", "asked_tokens", "input_tokens", "output_tokens", "outcome",
-    "status", "error",
+    "ttfo_ms", "tpot_ms", "e2e_ms", "pieces", "coalesced", "asked_tokens", "input_tokens", "cached_tokens",
+    "output_tokens", "outcome", "status", "error",
 )  # fmt: skip
 
 
@@ -503,7 +503,8 @@ def to_csv(records: Sequence[Record]) -> str:
                 _ms(metrics.late(one)), _ms(_seconds(one.connect_ns)), _ms(_seconds(one.tls_ns)),
                 _ms(metrics.ttft(one)), _ms(metrics.ttfo(one)), _ms(metrics.tpot(one)), _ms(metrics.e2e(one)),
                 len(one.pieces_ns), one.coalesced, _cell(one.asked_tokens), _cell(one.input_tokens),
-                _cell(one.output_tokens), one.outcome.value, _cell(one.status), _harmless(one.error),
+                _cell(one.cached_tokens), _cell(one.output_tokens), one.outcome.value, _cell(one.status),
+                _harmless(one.error),
             ]
         )  # fmt: skip
     return out.getvalue()

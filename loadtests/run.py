@@ -142,7 +142,8 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
     with Fleet(wanted.target, profile, processes=wanted.words.processes, timeout=wanted.words.timeout) as fleet:
         outcome = Course(
             words=wanted.words, fleet=fleet, load=wanted.load, seconds=wanted.seconds,
-            answer_s=found.answer_s(profile.output.mean), server=Server(warm=warm), stopped=stop, told=progress.told,
+            answer_s=found.answer_s(profile.output.mean),
+            server=Server(warm=warm, shared_prefix=profile.shared_prefix), stopped=stop, told=progress.told,
             said=progress.line,
         ).run()  # fmt: skip
     series = _series(wanted.server, began, time.time())

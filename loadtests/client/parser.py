@@ -47,6 +47,7 @@ class Answer:
     """Pieces that arrived together with the one before them: the gap between the two is not known."""
     visible_ns: int | None = None
     input_tokens: int | None = None
+    cached_tokens: int | None = None
     output_tokens: int | None = None
     finish: str = ""
     ended: bool = False
@@ -209,6 +210,7 @@ class Parser:
         elif "choices" in value:
             self._choices(value["choices"] or ())
             self._usage(value.get("usage"))
+            self._usage(value.get("timings"))
             answer.ended = answer.ended or whole
         elif isinstance(kind, str) and kind.startswith("response."):
             self._response_event(kind, value)
@@ -288,6 +290,9 @@ class Parser:
         for name, to in _COUNTS:
             if type(count := usage.get(name)) is int and count >= 0:
                 setattr(self._answer, to, count)
+        for name in ("prompt_tokens_details", "input_tokens_details"):
+            if isinstance(details := usage.get(name), dict):
+                self._usage({"cached_tokens": details.get("cached_tokens")})
 
     def _part_thoughts(self) -> None:
         """Takes thoughts that stand in the text between marks, as of engines without a channel for them, out of it."""
@@ -314,6 +319,7 @@ class Parser:
 _COUNTS: Final = (
     ("prompt_tokens", "input_tokens"), ("input_tokens", "input_tokens"), ("prompt_eval_count", "input_tokens"),
     ("completion_tokens", "output_tokens"), ("output_tokens", "output_tokens"), ("eval_count", "output_tokens"),
+    ("cached_tokens", "cached_tokens"), ("cache_n", "cached_tokens"),
 )  # fmt: skip
 
 

@@ -250,7 +250,8 @@ class _Run:
             visible_ns=answer.visible_ns, last_ns=answer.last_ns, done_ns=self.done_ns or time.monotonic_ns(),
             pieces_ns=answer.pieces_ns, pieces_chars=answer.pieces_chars, coalesced=answer.coalesced,
             asked_tokens=self.request.asked_tokens, input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens, outcome=outcome, status=self.status, error=error,
+            cached_tokens=answer.cached_tokens, output_tokens=answer.output_tokens, outcome=outcome,
+            status=self.status, error=error,
         )  # fmt: skip
         return Reply(record, answer)
 

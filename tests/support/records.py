@@ -32,7 +32,7 @@ def record(
             "sent_ns": start + round(late * MS), "headers_ns": start + MS, "first_ns": pieces[0] if tokens else None,
             "visible_ns": pieces[0] if tokens else None, "last_ns": pieces[-1] if tokens else None, "done_ns": done,
             "pieces_ns": pieces, "pieces_chars": array("q", [6] * tokens), "asked_tokens": tokens, "input_tokens": 12,
-            "output_tokens": tokens, "outcome": outcome, "status": 200, **changes,
+            "cached_tokens": 0, "output_tokens": tokens, "outcome": outcome, "status": 200, **changes,
         }
     )  # fmt: skip
 

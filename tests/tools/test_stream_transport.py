@@ -69,6 +69,14 @@ def test_every_protocol_counts_the_same(client: Client, one: Engine, path: str, 
     assert reply.record.first_ns - reply.record.sent_ns > 19e6
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_what_the_engine_had_of_the_prompt_is_in_the_record(client: Client, one: Engine, path: str) -> None:
+    one.play(cached=0.67)
+    assert client.ask(asking(path)).record.cached_tokens == 2
+    one.play()
+    assert client.ask(asking(path)).record.cached_tokens == (None if path == CHAT else 0)
+
+
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
 def test_embeddings(client: Client, path: str) -> None:
     reply = client.ask(Request(path=path, body=b'{"model": "all-minilm", "input": ["a b", "c"]}'))

@@ -18,7 +18,7 @@ QUIET = Client(lag=0.0008, cpu=0.3, dropped=0, clock=0.0)
 
 
 def sure(records: list[Record]) -> Server:
-    return Server(output_tokens=sum(one.output_tokens or 0 for one in records), cache_share=0.0, warm=True)
+    return Server(output_tokens=sum(one.output_tokens or 0 for one in records), warm=True)
 
 
 def seen(records: list[Record], client: Client = QUIET, server: Server | None = None) -> dict[str, Gate]:
@@ -53,8 +53,8 @@ def drifting() -> list[Record]:
         (run(), {}, {"output_tokens": 8100}, "tokens reconciled"),
         (run(output_tokens=19), {}, {}, "tokens reconciled"),
         (run(asked_tokens=40), {}, {}, "answer length"),
-        (run(), {}, {"cache_share": 0.3}, "cache honesty"),
-        (run(), {}, {"cache_share": 0.0, "cache_intended": 0.8}, "cache honesty"),
+        (run(input_tokens=1000, cached_tokens=300, turn=0), {}, {}, "cache honesty"),
+        (run(input_tokens=1000, cached_tokens=0), {}, {"shared_prefix": 800}, "cache honesty"),
         (run(), {}, {"warm": False}, "model warm"),
         (run() + [failed(k * 100.0) for k in range(50)], {}, {}, "errors"),
         (run() + [failed(k * 100.0, Outcome.LIMIT) for k in range(50)], {}, {}, "errors"),
@@ -139,7 +139,7 @@ def test_nothing_measured_is_nothing_passed() -> None:
 def test_what_could_not_be_looked_at_is_no_pass() -> None:
     found = {gate.name: gate for gate in gates.check(run(), PEOPLE)}
     unknown = {name for name, gate in found.items() if gate.passed is None}
-    assert unknown == {"loop lag p99", "client CPU", "reports lost", "clock jump", "cache honesty", "model warm"}
+    assert unknown == {"loop lag p99", "client CPU", "reports lost", "clock jump", "model warm"}
     assert {found[name].word for name in unknown} == {"n/a"}
 
 
@@ -198,3 +198,36 @@ def test_an_unknown_name_names_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"'poeple': not known; allowed: people, interactive"):
         slo.preset("poeple")
     assert slo.limits(PEOPLE) == {"ttft": 2.0, "tpot": 0.1}
+
+
+def talks(share: float, turns: int = 3) -> list[Record]:
+    """Conversations whose prompts grow by 500 tokens a turn; so much of what was there before was kept."""
+    return [
+        record(2000.0 * k, session=k // turns, turn=(turn := k % turns), input_tokens=500 * (turn + 1),
+               output_tokens=20, cached_tokens=round(share * 500 * turn))
+        for k in range(60)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_what_a_conversation_has_said_already_may_be_kept(share: float) -> None:
+    gate = gates.cache(talks(share), talks(share), Server())
+    assert (gate.passed, gate.value.split()[0]) == (True, f"{share * 1500 / 3000:.1%}")
+    alone = [replace(one, session=k) for k, one in enumerate(talks(share))]
+    assert gates.cache(alone, alone, Server()).passed is (share == 0)
+
+
+def test_a_template_s_own_beginning_is_no_dishonesty_and_what_engines_leave_out_is_none() -> None:
+    kept = run(input_tokens=1000, cached_tokens=60, turn=0)
+    assert gates.cache(kept, kept, Server()).passed is True
+    # vLLM says nothing where nothing was cached: then the others count as zero.
+    mostly = [replace(one, cached_tokens=None if k % 4 else 900) for k, one in enumerate(kept)]
+    assert gates.cache(mostly, mostly, Server()).value.startswith("22.5%")
+    silent = [replace(one, cached_tokens=None) for one in kept]
+    assert gates.cache(silent, silent, Server()).passed is None
+
+
+def test_what_all_share_on_purpose_must_be_there_and_no_more() -> None:
+    for cached, held in ((780, True), (830, True), (700, False), (950, False)):
+        records = run(input_tokens=1000, cached_tokens=cached, turn=0)
+        assert gates.cache(records, records, Server(shared_prefix=800)).passed is held

@@ -24,7 +24,7 @@ NASTY = "<script>alert('x')</script>|`@all"
 
 def build(records: list[Record], client: Client | None = None, **changes: Any) -> Result:
     quiet = Client(lag=0.001, cpu=0.2, dropped=0, clock=0.0)
-    checks = gates.check(records, PEOPLE, client=client or quiet, server=Server(cache_share=0.0, warm=True))
+    checks = gates.check(records, PEOPLE, client=client or quiet, server=Server(warm=True))
     given = {"title": "chat", "started": "2026-01-02T03:04:05Z", "checks": checks, **changes}
     place = Environment(
         target="https://localhost:8443", hardware={"GPU": NASTY}, versions={}, configuration={}, seeds={"workload": 1}

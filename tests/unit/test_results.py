@@ -32,7 +32,7 @@ ENVIRONMENT = Environment(
 def build(records: list[Record], **changes: Any) -> Result:
     checks = gates.check(
         records, PEOPLE, client=Client(lag=0.001, cpu=0.2, dropped=0, clock=0.0),
-        server=Server(cache_share=0.0, warm=True),
+        server=Server(warm=True),
     )  # fmt: skip
     return results.build(
         records, PEOPLE, ENVIRONMENT,

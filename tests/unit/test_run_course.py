@@ -40,7 +40,7 @@ def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outco
 
     course = Course(
         words=wanted, fleet=fleet, load=load, seconds=wanted.seconds, answer_s=fleet.service,
-        server=Server(warm=True, cache_share=0.0), stopped=stopped, said=lines.append, clock=fleet.clock,
+        server=Server(warm=True), stopped=stopped, said=lines.append, clock=fleet.clock,
     )  # fmt: skip
     outcome = course.run()
     result = results.build(

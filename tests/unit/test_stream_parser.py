@@ -136,6 +136,19 @@ class TestEvents:
         answer = at_once(events(*chunks))
         assert (answer.input_tokens, answer.output_tokens) == ((5, 3) if usage == "always" else (None, None))
 
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}},
+            {"usage": {"prompt_tokens": 9}, "timings": {"cache_n": 4, "prompt_n": 5}},
+            {"usage": {"prompt_tokens": 9, "prompt_tokens_details": None}},
+        ],
+    )
+    def test_how_much_of_the_prompt_was_cached(self, said: dict[str, Any]) -> None:
+        answer = at_once(events(delta(content="x"), {"choices": []} | said))
+        told = "timings" in said or said["usage"]["prompt_tokens_details"]
+        assert (answer.input_tokens, answer.cached_tokens) == (9, 4 if told else None)
+
     def test_an_error_after_the_head(self) -> None:
         answer = at_once(events(delta(content="x"), {"error": {"message": "out of memory"}}, done=False))
         assert (answer.error, answer.ended, answer.text) == ("out of memory", False, "x")

@@ -34,6 +34,7 @@ type Scenario struct {
 	ChunksPerWrite int     `json:"chunks_per_write"`
 	Split          bool    `json:"split"`       // every write in two, in the middle of a chunk
 	Usage          string  `json:"usage"`       // in streams: asked, always, never
+	Cached         float64 `json:"cached"`      // the share of a prompt that usage says was cached; below 0: it says nothing
 	RoleChunk      bool    `json:"role_chunk"`  // a chat begins with a chunk that has no text
 	Headers        Pairs   `json:"headers"`     // more headers of the answer
 	LineEnding     string  `json:"line_ending"` // of server-sent events: \n or \r\n
@@ -66,7 +67,7 @@ var faults = []string{
 }
 
 var usual = Scenario{
-	Tokens: 16, TokensPerChunk: 1, Dimensions: 8, ChunksPerWrite: 1, Usage: "asked", RoleChunk: true,
+	Tokens: 16, TokensPerChunk: 1, Dimensions: 8, ChunksPerWrite: 1, Usage: "asked", Cached: -1, RoleChunk: true,
 	LineEnding: "\n", Queue: 512,
 }
 
@@ -90,6 +91,8 @@ func (s *Scenario) check() error {
 		return fmt.Errorf("tokens, tokens_per_chunk, chunks_per_write and dimensions are at least 1")
 	case !slices.Contains([]string{"asked", "always", "never"}, s.Usage):
 		return fmt.Errorf("usage: %q is none of asked, always, never", s.Usage)
+	case s.Cached > 1:
+		return fmt.Errorf("cached: %g is no share; 0 to 1, or below 0 to say nothing", s.Cached)
 	case s.LineEnding != "\n" && s.LineEnding != "\r\n":
 		return fmt.Errorf("line_ending: %q is neither \\n nor \\r\\n", s.LineEnding)
 	}

@@ -25,13 +25,17 @@ type script struct {
 	finish string // stop, length, tool_calls
 	call   *signature
 	prompt int
+	cached int // of the prompt; below 0: not told
 	words  []string
 	number uint64
 }
 
 // write plans the answer to a request.
 func (s *Scenario) write(a *ask, number uint64) *script {
-	plan := &script{finish: "stop", prompt: a.promptTokens(), words: plain, number: number}
+	plan := &script{finish: "stop", prompt: a.promptTokens(), words: plain, number: number, cached: -1}
+	if s.Cached >= 0 {
+		plan.cached = int(s.Cached * float64(plan.prompt))
+	}
 	if s.Hostile {
 		plan.words = hostile
 	}

@@ -75,10 +75,14 @@ func openAIUsage(p *script) object {
 			thought += one.tokens
 		}
 	}
-	return object{
+	made := object{
 		"prompt_tokens": p.prompt, "completion_tokens": p.tokens, "total_tokens": p.prompt + p.tokens,
 		"completion_tokens_details": object{"reasoning_tokens": thought},
 	}
+	if p.cached >= 0 {
+		made["prompt_tokens_details"] = object{"cached_tokens": p.cached}
+	}
+	return made
 }
 
 // completions is OpenAI's chat and its older text API.
@@ -227,7 +231,7 @@ func (r *responses) object(t *telling, status string) object {
 		made["output"] = []any{r.item(t, "completed")}
 		made["usage"] = object{
 			"input_tokens": t.plan.prompt, "output_tokens": t.plan.tokens, "total_tokens": t.plan.prompt + t.plan.tokens,
-			"input_tokens_details": object{"cached_tokens": 0}, "output_tokens_details": object{"reasoning_tokens": 0},
+			"input_tokens_details": object{"cached_tokens": max(t.plan.cached, 0)}, "output_tokens_details": object{"reasoning_tokens": 0},
 		}
 		if t.plan.finish == "length" {
 			made["incomplete_details"] = object{"reason": "max_output_tokens"}
