@@ -19,6 +19,8 @@ from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
 
 LITTLE: Final = 0.02
+BLURRED: Final = 0.25
+"""Where chance alone may put Little's law off by so much, that it holds says nothing."""
 LATE: Final = 0.005  # seconds, or 1% of the TTFT objective
 LAG: Final = 0.002  # seconds, or 0.5% of the TTFT objective
 CPU: Final = 0.60  # of a core, per worker
@@ -110,7 +112,7 @@ def check(
     ordered = sorted(records, key=lambda one: one.intended_ns)
     inside = [one for one in ordered if window is None or window[0] <= one.intended_ns < window[1]]
     return (
-        completed(inside),
+        completed(inside, ordered),
         # From the beginning: the warm-up must be seen to be told from a drift.
         steady([one for one in ordered if window is None or one.intended_ns < window[1]]),
         little(ordered, window or _filled(ordered)),
@@ -169,11 +171,14 @@ def merge(parts: Sequence[tuple[str, Sequence[Gate]]], share: float = 1.0) -> tu
     return tuple(merged)
 
 
-def completed(records: Sequence[Record]) -> Gate:
+def completed(records: Sequence[Record], every: Sequence[Record]) -> Gate:
     """Something was measured at all."""
-    done = sum(one.outcome is Outcome.OK for one in records)
+    done, all_done = (sum(one.outcome is Outcome.OK for one in some) for some in (records, every))
+    value = f"{done} of {len(records)}"
+    if not done and all_done:
+        value += f" in the measured part; {all_done} before or behind it"
     return Gate(
-        name="completed", side=Side.RUN, passed=done > 0, value=f"{done} of {len(records)}", limit="at least 1",
+        name="completed", side=Side.RUN, passed=done > 0, value=value, limit="at least 1",
         why="without an answer there is nothing to measure",
     )  # fmt: skip
 
@@ -199,6 +204,9 @@ def little(records: Sequence[Record], window: tuple[int, int]) -> Gate:
         off, chance = stats.little(starts, ends, window), stats.edges(starts, ends, window)
     except stats.TooFew as error:
         return Gate(name="Little's law", side=Side.RUN, passed=False, value=str(error), limit=limit, why=why)
+    if off <= chance and chance > BLURRED:
+        value = f"too few answers: off by {off:.1%}, and chance alone may do {chance:.0%}"
+        return Gate(name="Little's law", side=Side.RUN, passed=None, value=value, limit=limit, why=why)
     if chance > LITTLE:
         limit = f"{chance:.1%}, as much as the few answers over the edges of the window may be off by chance"
     return Gate(

@@ -231,3 +231,17 @@ def test_what_all_share_on_purpose_must_be_there_and_no_more() -> None:
     for cached, held in ((780, True), (830, True), (700, False), (950, False)):
         records = run(input_tokens=1000, cached_tokens=cached, turn=0)
         assert gates.cache(records, records, Server(shared_prefix=800)).passed is held
+
+
+def test_littles_law_of_a_few_answers_says_nothing() -> None:
+    # One answer that began before the window and one within: 100% off is what chance does to two.
+    records = [record(0, ttft=5000.0), record(4000, ttft=5000.0)]
+    gate = gates.little(records, (3_000_000_000, 5_000_000_000))
+    assert (gate.word, gate.value[:16]) == ("n/a", "too few answers:")
+
+
+def test_answers_outside_of_the_measured_part_are_told() -> None:
+    done, cut = [record(k * 100.0) for k in range(16)], [failed(3000.0 + k) for k in range(45)]
+    found = gates.check(done + cut, PEOPLE, window=(2_900_000_000, 4_000_000_000))
+    gate = next(one for one in found if one.name == "completed")
+    assert (gate.word, gate.value) == ("FAIL", "0 of 45 in the measured part; 16 before or behind it")
