@@ -82,6 +82,10 @@ class Level(Part):
     label: str
     load: Figure | None
     """Users or requests a second, as the search counts; None for a whole run."""
+    held: tuple[Figure, Figure]
+    """From its first request to its last end: seconds since the beginning of the run, as in requests.csv."""
+    window: tuple[Figure, Figure]
+    """The measured part of it."""
     requests: int
     outcomes: dict[str, int]
     in_flight: Figure
@@ -247,7 +251,10 @@ def level(
     objectives: Objectives,
     window: tuple[int, int] | None = None,
 ) -> Level:
-    """What was seen at one load, of the requests that were to start in the window."""
+    """What was seen at one load, of the requests that were to start in the window.
+
+    Its times are of the clock of the records; `build`, which has them all, counts them from the beginning.
+    """
     ordered = sorted(records, key=_order)
     low, high = window or span(ordered)
     inside = [one for one in ordered if low <= one.intended_ns < high]
@@ -261,13 +268,27 @@ def level(
     counted, _ = slo.misses(inside, objectives)
     kept = sum(metrics.good(one, objectives) for one in inside)
     return Level(
-        label=label, load=None if load is None else _number(load), requests=len(inside),
+        label=label, load=None if load is None else _number(load),
+        held=_span(span(ordered)), window=_span((low, high)), requests=len(inside),
         outcomes={outcome.value: count for outcome in Outcome if (count := sum(o.outcome is outcome for o in inside))},
         in_flight=_number(stats.in_flight([o.sent_ns for o in ordered], [o.done_ns for o in ordered], (low, high))),
         requests_per_second=_number(len(inside) / seconds),
         tokens_per_second=_number(metrics.throughput(ordered, low, high)),
         good_share=_number(kept / counted) if counted else None, goodput=_number(kept / seconds), metrics=measured,
     )  # fmt: skip
+
+
+def _span(moments: tuple[int, int]) -> tuple[float, float]:
+    return moments[0] / metrics.SECOND, moments[1] / metrics.SECOND
+
+
+def _since(one: Level, low: int) -> Level:
+    """The level with its times counted from this moment (ns), to the microsecond, as requests.csv has them."""
+    start = low / metrics.SECOND
+    held, window = (
+        (max(round(at - start, 6), 0.0), max(round(end - start, 6), 0.0)) for at, end in (one.held, one.window)
+    )
+    return one.model_copy(update={"held": held, "window": window})
 
 
 def troubles(records: Sequence[Record], most: int = 5) -> list[Trouble]:
@@ -416,7 +437,7 @@ def build(
             Check(name=g.name, side=g.side.value, word=g.word, value=g.value, limit=g.limit, why=g.why)  # type: ignore[arg-type]
             for g in checks
         ],
-        whole=level(label, None, ordered, objectives, window), levels=list(levels),
+        whole=_since(level(label, None, ordered, objectives, window), low), levels=[_since(one, low) for one in levels],
         timeline=timeline(ordered, objectives), heat=heat(ordered), series=list(series), answer=found,
         troubles=troubles(ordered),
         compatible={

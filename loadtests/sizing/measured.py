@@ -121,46 +121,27 @@ def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
         )
     users = told.get("UNIT", "users") == "users"
     levels = [one for one in result.levels if one.load is not None]
+    if not levels and told.get("SHAPE", "hold") == "hold" and re.fullmatch(r"[\d.]+", told.get("LOADS", "")):
+        levels = [result.whole.model_copy(update={"load": float(told["LOADS"])})]
+    # The probes of a search end as soon as they are clear, and the parts of a ramp are no load that was held.
+    held = told.get("SHAPE") not in {"search", "ramp"}
     try:
-        segments = segmented(rows, [round(one.load or 1) for one in levels] if users else [])
+        parts = [
+            Part(level=one, users=one.load if users else None, rows=within(rows, one) if held else ()) for one in levels
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
-    if not levels and told.get("SHAPE", "hold") == "hold" and re.fullmatch(r"[\d.]+", told.get("LOADS", "")):
-        levels, segments = [result.whole.model_copy(update={"load": float(told["LOADS"])})], [list(rows)]
-    matched = len(levels) == len(segments) and told.get("SHAPE") != "search"  # its levels are some of its probes
-    parts = [
-        Part(level=one, users=one.load if users else None, rows=tuple(segments[k]) if matched else ())
-        for k, one in enumerate(levels)
-    ]
     slots = told.get("engine.parallel", "")
     return Run(
         name=name, result=result, parts=tuple(parts), rows=tuple(rows), slots=int(slots) if slots.isdecimal() else None
     )
 
 
-def segmented(rows: Sequence[Row], users: Sequence[int]) -> list[list[Row]]:
-    """The loads of a run, one after the other; `users`: how many people each had, none where requests came by a rate.
-
-    Who has seat k of n has the sessions k, k + n, k + 2n, … and in each the turns 0, 1, 2, … Where one of them goes
-    back, another load has begun. (Up to then a request or two of it may count for the load before.)
-    """
-    found: list[list[Row]] = []
-    last: dict[int, tuple[int, int]] = {}
-    for row in sorted(rows, key=lambda one: float(one["intended_s"])):
-        session, turn = int(row["session"]), int(row["turn"])
-        seat = session % _seats(users, len(found))
-        if not found or (session, turn) <= last.get(seat, (-1, -1)):
-            found.append([])
-            last = {}
-            seat = session % _seats(users, len(found))
-        last[seat] = session, turn
-        found[-1].append(row)
-    return found
-
-
-def _seats(users: Sequence[int], load: int) -> int:
-    """Of the load with this number, from 1 on; as many as there may be where requests have no seat."""
-    return users[min(max(load, 1), len(users)) - 1] if users else 1 << 62
+def within(rows: Sequence[Row], level: Level) -> tuple[Row, ...]:
+    """The requests of a load: loads of a sweep follow each other, the next begins when the last has ended."""
+    low, high = level.held
+    # Both files round to the microsecond, each in its own way.
+    return tuple(row for row in rows if low - 2e-6 <= float(row["intended_s"]) <= high + 2e-6)
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------

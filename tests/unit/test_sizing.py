@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,13 @@ def test_each_load_of_a_run_is_told_from_the_others() -> None:
     assert [part.users for part in run().parts] == list(USERS)
 
 
-def test_a_load_that_begins_in_the_middle_of_conversations_is_told_from_the_one_before() -> None:
-    told = [(0, 3), (1, 0), (1, 1), (1, 2), (3, 2), (0, 5), (1, 1), (4, 0), (3, 3), (2, 7), (5, 0)]
-    made = [{"intended_s": str(at), "session": str(s), "turn": str(turn)} for at, (s, turn) in enumerate(told)]
-    alone, four = measured.segmented(made, [1, 4])
-    assert (len(alone), len(four)) == (5, 6), "one request of the four still counts for the one"
-    assert len(measured.segmented(made[:4], [])) == 1
+def test_a_request_belongs_to_the_load_that_was_held_when_it_was_asked() -> None:
+    told = run()
+    for before, part in pairwise(told.parts):
+        edge = part.level.held[0]
+        assert max(float(row["intended_s"]) for row in before.rows) < edge
+        assert float(part.rows[0]["intended_s"]) == edge
+    assert [row for part in told.parts for row in part.rows] == list(told.rows), "each once"
 
 
 def test_what_is_learned_is_what_the_machine_is() -> None:
