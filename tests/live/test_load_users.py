@@ -38,7 +38,7 @@ def left(webui: WebUI) -> dict[str, int]:
 
 
 def has(webui: WebUI) -> dict[str, int]:
-    chats = webui.json("GET", "/api/v1/chats/all")
+    chats = webui.json("GET", "/api/v1/chats/list")
     return {"chats": len(chats), "files": len(webui.json("GET", "/api/v1/files/"))}
 
 
