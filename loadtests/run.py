@@ -83,6 +83,7 @@ class Asked:
     facts: Mapping[str, dict[str, str]]
     tax: Tax | None
     stack: str
+    baselines: Path
 
     @property
     def embedding(self) -> bool:
@@ -104,6 +105,7 @@ def asked(environment: Mapping[str, str]) -> Asked:
         words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile,
         load=load, seconds=seconds, server=machine.server(environment), facts=machine.facts(environment),
         tax=tax.from_environment(environment), stack=environment.get("STACK") or "dev",
+        baselines=baseline.folder(environment),
     )  # fmt: skip
 
 
@@ -155,7 +157,8 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
         window=outcome.window, label=outcome.label, said=outcome.said,
     ).model_copy(update={"tax": wanted.tax})  # fmt: skip
     if wanted.words.gate:
-        result = baseline.applied(result, baseline.gate(result, outcome.records, stack=wanted.stack))
+        held = baseline.gate(result, outcome.records, stack=wanted.stack, folder=wanted.baselines)
+        result = baseline.applied(result, held)
     return _written(result, outcome, folder, STOPPED if stop.why else CODES[result.verdict])
 
 

@@ -270,6 +270,11 @@ def applied(result: Result, judgement: Judgement) -> Result:
 # --- make baseline ---------------------------------------------------------------------------------------------------
 
 
+def folder(environment: Mapping[str, str]) -> Path:
+    """Where baselines are kept: beside the load tests, or where BASELINES says."""
+    return Path(environment.get("BASELINES") or FOLDER)
+
+
 def newest(folder: Path) -> Path:
     """The folder of the newest run. Raises CannotCompare where there is none."""
     found = sorted(folder.glob("*/result.json"), key=lambda one: one.stat().st_mtime)
@@ -286,7 +291,7 @@ def main(environment: Mapping[str, str]) -> int:
         run = Path(environment["RUN"]) if environment.get("RUN") else newest(HERE / "out")
         result = results.read(run / "result.json")
         made = make(result, (run / "requests.csv").read_text(encoding="utf-8"))
-        file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=FOLDER)
+        file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=folder(environment))
         before = file.exists()
         results.write(file.parent, {file.name: to_json(made)})
     except (CannotCompare, CannotRead, CannotWrite, OSError) as error:

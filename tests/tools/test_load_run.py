@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from loadtests import results
+from loadtests.compare import baseline
 from loadtests.results import Result
 from stack.config.explain import parse_platform
 from tests.support.engine import Engine, engine
@@ -87,6 +88,7 @@ def started(folder: Path, url: str, *, key: str = KEY, ca: str = "", **words: st
     given = {"PROFILE": str(folder / "quick.yaml"), "OUT": str(folder / "out"), **words}
     environment = {
         "PATH": os.defpath, "HOME": str(folder), "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key,
+        "BASELINES": str(folder / "baselines"),
         **({"SSL_CERT_FILE": ca} if ca else {}), **{f"LOAD_{name}": value for name, value in given.items()},
     }  # fmt: skip
     with subprocess.Popen(
@@ -198,6 +200,23 @@ def test_a_short_search_names_a_load_below_the_knee_or_says_why_not(
         assert status == 1
         assert result.answer.value is None or result.reason != result.answer.why
         assert run.out.startswith(("NO VERDICT", "FAIL"))
+
+
+def test_a_run_slower_than_its_baseline_fails(one: Engine, tmp_path: Path) -> None:
+    words = {"RATE": "60", "FOR": "4s"}
+    status, before = ran(tmp_path, one.address, **words, OUT=str(tmp_path / "before"))
+    if not before.quiet():
+        pytest.skip(f"the machine is not quiet: {before.result.reason}")
+    assert (status, before.result.verdict) == (0, "pass"), before.result.reason
+    assert baseline.main({"RUN": str(before.folder), "BASELINES": str(tmp_path / "baselines")}) == 0
+    one.play(**ANSWER | {"ttft_ms": 80, "itl_ms": 20})
+    status, after = ran(tmp_path, one.address, **words, GATE="1")
+    if not after.quiet():
+        pytest.skip(f"the machine is not quiet: {after.result.reason}")
+    assert (status, after.result.verdict) == (1, "fail"), after.result.reason
+    assert after.out.startswith("FAIL  The objectives held, but it is worse than the run of")
+    (more,) = re.findall(r"worse than .*?time to first token \+(\d+)", after.out)
+    assert 80 < int(more) < 120, "it was doubled"
 
 
 def test_embeddings_are_loaded_too(one: Engine, tmp_path: Path) -> None:
