@@ -12,11 +12,13 @@ import locust  # isort: skip  # noqa: F401
 
 import itertools
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -151,19 +153,21 @@ class Fleet:
             FleetError: the scenario cannot go on, or the workers are gone.
         """
         began = self._begin(load, seed, seconds)
-        collector, stopped = self._collector, False
-        try:
-            self._watch(collector, began, seconds, until)
-        except KeyboardInterrupt:
-            stopped, grace = True, min(grace, HASTE)
-        finally:
-            self._runner.send_message(END, {"grace": grace})
-            ended = time.monotonic_ns()
+        collector = self._collector
+        with _interrupts() as interrupts:
+            try:
+                self._watch(collector, began, seconds, until, interrupts)
+            finally:
+                grace = min(grace, HASTE) if interrupts else grace
+                self._runner.send_message(END, {"grace": grace})
+                ended = time.monotonic_ns()
         self._wait(lambda: collector.complete, grace + LAST_S)
         if collector.trouble:
             raise FleetError(collector.trouble)
         records = sorted(collector.records, key=lambda one: (one.intended_ns, one.session, one.turn, one.worker))
-        return Held(records=tuple(records), began_ns=began, ended_ns=ended, client=collector.client(), stopped=stopped)
+        return Held(
+            records=tuple(records), began_ns=began, ended_ns=ended, client=collector.client(), stopped=bool(interrupts)
+        )
 
     @property
     def settled_ns(self) -> int:
@@ -193,11 +197,12 @@ class Fleet:
         began: int,
         seconds: float,
         until: Callable[[Sequence[Record], float], bool] | None,
+        interrupts: Sequence[int],
     ) -> None:
         """Returns when the load is to end."""
         looked = 0.0
         while (now := (time.monotonic_ns() - began) / SECOND) < seconds:
-            if collector.trouble or self._dead():
+            if interrupts or collector.trouble or self._dead():
                 return
             if until is not None and now >= looked + LOOK:
                 looked = now
@@ -236,3 +241,21 @@ class Fleet:
     def _prepared(self, environment: Environment, msg: Any) -> None:
         self._ready.add(msg.data["worker"])
         self._collector.trouble = self._collector.trouble or msg.data["trouble"]
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Grows with each Ctrl-C, unless whoever uses the fleet looks for it themselves.
+
+    As an exception it would be lost where locust is the one to be interrupted: its listener takes it for its own.
+    """
+    seen: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, lambda number, _frame: seen.append(number))
+    try:
+        yield seen
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
