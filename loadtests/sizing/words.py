@@ -58,7 +58,7 @@ def headline(sized: Sized) -> str:
         start = f"Plan with {_people(answer.planned)} at once on this box{with_model}"
         if active.low == active.high:
             return f"{start}; nobody has measured it yet."
-        return f"{start}: {active.low} to {active.high} are said of it, and nobody has measured it yet."
+        return f"{start}: the estimate is {active.low} to {active.high}, and nobody has measured it yet."
     return f"This box serves about {_people(active.value)} at once ({active.low} to {active.high}){with_model}."
 
 

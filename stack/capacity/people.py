@@ -264,7 +264,7 @@ def _binding(usage: Usage, slo: Slo, serving: Serving, served: int) -> tuple[Bin
     if _more_slots_help(usage, slo, serving, served):
         if serving.room is False:
             return Binds.MEMORY, f"{late}, {met.wait:.2g} s of it for a slot, and memory has no room for another slot."
-        return Binds.SLOTS, f"{late}, {met.wait:.2g} s of it for a slot; the engine could do more at once than it may."
+        return Binds.SLOTS, f"{late}, {met.wait:.2g} s of it for a slot; more slots would serve more."
     return (
         Binds.DECODE,
         f"{late}, {met.wait:.2g} s of it for a slot, and more slots would only make every answer slower.",
