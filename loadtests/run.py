@@ -6,12 +6,16 @@ is wrong, 130 it was stopped by Ctrl-C (with a report of what there was).
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # while it loads, there is nothing that Ctrl-C would have to undo, or to say
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 # First: the fleet imports locust, which patches the process for gevent.
 from loadtests.generator.fleet import Fleet  # isort: skip
 
 import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +38,8 @@ from loadtests.report import words as sentences
 from loadtests.results import CannotWrite, Environment, Result
 from loadtests.runs import ready, words
 from loadtests.runs.course import Course, Outcome
-from loadtests.runs.progress import Progress
+from loadtests.runs.hold import label
+from loadtests.runs.progress import Progress, say
 from loadtests.runs.ready import NotReady, Ready
 from loadtests.runs.words import Shape, Unit, Words
 from loadtests.target import Target
@@ -55,8 +60,12 @@ class Stop:
 
     def __init__(self) -> None:
         self.why = ""
-        for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "a request to end")):
-            gevent.signal_handler(number, self._again, name)
+        names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "a request to end", signal.SIGHUP: "its terminal was closed"}
+        for number, name in names.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                # Python does not know of gevent's handlers: the fleet would take Ctrl-C for its own to note.
+                signal.signal(number, lambda _number, _frame: None)
+                gevent.signal_handler(number, self._again, name)
 
     def __call__(self) -> bool:
         """Is the run to end?"""
@@ -99,6 +108,8 @@ class Asked:
 def asked(environment: Mapping[str, str]) -> Asked:
     """Reads everything there is to read. Raises ValueError: a sentence for people."""
     wanted = words.parse(environment)
+    if wanted.processes > (cores := os.cpu_count() or 1):
+        raise ValueError(f"PROCESSES={wanted.processes}: this machine has {cores} cores; at most one for each")
     profile = profiles.chosen(wanted.profile)
     load, seconds = _shaped(wanted)
     return Asked(
@@ -111,6 +122,8 @@ def asked(environment: Mapping[str, str]) -> Asked:
 
 def main(environment: Mapping[str, str]) -> int:
     """A whole run. The last line on standard output says where the report is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         wanted = asked(environment)
         _say(f"{wanted.target.url}: asking for its models, and for short answers")
@@ -221,33 +234,34 @@ def _environment(wanted: Asked, nonce: int) -> Environment:
 
 def _title(wanted: Words) -> str:
     """What the run was, in a few words."""
-    loads = ", ".join(f"{load:g}" for load in wanted.loads)
+    *lower, top = (label(load, wanted.unit.value) for load in wanted.loads) if wanted.loads else ("",)
+    loads = ", ".join([*(one.split()[0] for one in lower), top])
     what = {
         Shape.SEARCH: f"how many {wanted.unit.value}", Shape.REPLAY: "replay of a log",
-        Shape.RAMP: f"growing to {loads} {wanted.unit.value}",
-    }.get(wanted.shape, f"{loads} {wanted.unit.value}")  # fmt: skip
+        Shape.RAMP: f"growing to {loads}",
+    }.get(wanted.shape, loads)  # fmt: skip
     return f"{wanted.profile}: {what}"
 
 
 def _written(result: Result, outcome: Outcome, folder: Path, status: int) -> int:
     """Writes the report and says what is in it. The exit status: this one, or that nothing could be written."""
-    print(f"{SIGNS[result.verdict]}  {sentences.headline(result)}")
+    say(f"{SIGNS[result.verdict]}  {sentences.headline(result)}", sys.stdout)
     for gate in result.gates:
         if gate.word != "PASS":
-            print(f"  gate {gate.name}: {gate.word}, {gate.value} (allowed: {gate.limit})")
+            say(f"  gate {gate.name}: {gate.word}, {gate.value} (allowed: {gate.limit})", sys.stdout)
     for line in sentences.troubles(result):
-        print(f"  {line}")
+        say(f"  {line}", sys.stdout)
     try:
         results.write(folder, files.render(result, outcome.records))
     except CannotWrite as error:
         _say(str(error))
         return status or CODES["none"]
-    print(f"report: {folder / 'report.html'}")
+    say(f"report: {folder / 'report.html'}", sys.stdout)
     return status
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,16 @@ EVERY: Final = 5.0
 RECENT: Final = 200
 """The percentiles are of so many of the latest answers: what happens now, not the average since the beginning."""
 FAILED: Final = (Outcome.ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED)
+
+
+def say(text: str, out: TextIO) -> None:
+    """Writes a line. A terminal that was closed hears nothing, and must not cost the report."""
+    try:
+        print(text, file=out, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.fileno())  # else Python fails at its end, on what could not be written
+        os.close(nowhere)
 
 
 @dataclass(slots=True)
@@ -34,7 +45,7 @@ class Progress:
     def line(self, text: str) -> None:
         """Says something now."""
         passed = round(self.clock() - self._began)
-        print(f"{passed // 60:3d}:{passed % 60:02d}  {text}", file=self.out, flush=True)
+        say(f"{passed // 60:3d}:{passed % 60:02d}  {text}", self.out)
 
     def told(self, name: str, tally: Tally, lasted: float) -> None:
         """Says how a load goes, when the last line is old enough. `lasted`: seconds since the load began."""

@@ -84,11 +84,14 @@ def run(asked: stops.Stops, env: Mapping[str, str], folder: Path, what: Mapping[
 def given(environ: Mapping[str, str]) -> dict[str, str]:
     """The words of a run as it takes them. Raises OpsError for what it would refuse, before anything is deployed."""
     from loadtests.runs import words
-    from loadtests.workload import profiles
+    from loadtests.workload import profiles, replay
 
     found = {f"{PREFIX}{word}": environ[word] for word in (*words.WORDS, MIX) if environ.get(word)}
     try:
-        profiles.chosen(words.parse(found).profile)
+        wanted = words.parse(found)
+        profiles.chosen(wanted.profile)
+        if wanted.replay is not None:
+            replay.load(wanted.replay)
     except ValueError as wrong:
         raise OpsError(str(wrong)) from None
     return found

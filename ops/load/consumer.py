@@ -147,7 +147,8 @@ def present(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any], s
                 f"its key, which nobody was shown, works until {ends:%Y-%m-%d %H:%M} UTC\n"
                 f"fix: `make up{stack_word(pulumi.stack)}` removes it"
             ) from trouble
-        say(f"consumer {LOAD_CONSUMER}: gone, and its key with it")
+        with contextlib.suppress(OSError):
+            say(f"consumer {LOAD_CONSUMER}: gone, and its key with it")
 
 
 def _seed(pulumi: Pulumi, deployment: Mapping[str, Any]) -> str:

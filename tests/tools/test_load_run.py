@@ -258,6 +258,7 @@ def test_a_log_is_replayed(one: Engine, tmp_path: Path) -> None:
         ({"USERS": "1", "MODEL": "gpt-5"}, "the model 'gpt-5' is not there for this key; there are: default, "),
         ({"REPLAY": "/nowhere/a.log"}, "/nowhere/a.log cannot be read"),
         ({"USERS": "1", "TAX": "1"}, "TAX=1 is a word of `make load`"),
+        ({"USERS": "1", "PROCESSES": "256"}, "PROCESSES=256: this machine has "),
         ({"USERS": "1", "OUT": "/proc/none"}, "/proc/none: "),
     ],
 )
@@ -364,6 +365,28 @@ def test_ctrl_c_leaves_a_report_that_is_marked(
     assert "This run is not complete" in (run.folder / "report.html").read_text()
     assert run.rows
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_terminal_that_is_closed_leaves_a_report(one: Engine, tmp_path: Path) -> None:
+    with started(tmp_path, f"http://{one.address}", USERS="3", FOR="10m") as run:
+        waiting(run, " answered | ")
+        assert run.process.stdout is not None
+        assert run.process.stderr is not None
+        run.process.stdout.close()
+        run.process.stderr.close()
+        run.process.send_signal(signal.SIGHUP)
+        assert run.process.wait(END) == 130
+    assert run.result.stopped == "its terminal was closed"
+    assert (run.folder / "report.html").exists()
+
+
+def test_ctrl_c_while_the_program_loads_says_nothing(one: Engine, tmp_path: Path) -> None:
+    with started(tmp_path, f"http://{one.address}", USERS="1") as run:
+        maps, deadline = Path(f"/proc/{run.process.pid}/maps"), time.monotonic() + END
+        while "_multiarray_umath" not in maps.read_text():  # numpy: in the middle of its imports
+            assert time.monotonic() < deadline
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() in {-signal.SIGINT, 130}
 
 
 def test_a_second_ctrl_c_ends_at_once_without_a_report(one: Engine, tmp_path: Path) -> None:
