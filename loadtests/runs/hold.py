@@ -128,23 +128,29 @@ class Measured:
     """Of the objective that was missed most."""
 
 
-def settled(records: Sequence[Record]) -> tuple[int, int]:
-    """The measured part: from where the warm-up is over and as many leave as come, to the last intended start.
+def settled(records: Sequence[Record], whole: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The measured part: from where the warm-up is over and as many leave as come, to the end of the load.
 
     Where no steady state is found the whole is measured: the gate says so.
+
+    Args:
+        records: every request of the load.
+        whole: when it began and when it ended, nanoseconds; without, its first and its last intended start.
     """
     ordered = sorted(records, key=lambda one: one.intended_ns)
     if not ordered:
-        return results.span(ordered)
+        return whole or results.span(ordered)
     low, high = ordered[0].intended_ns, ordered[-1].intended_ns + 1
+    if whole is not None:  # few requests, long apart: their rate is told by the time there was for them
+        low, high = min(low, whole[0]), max(high, whole[1])
     every = [one for one in ordered if one.outcome is Outcome.OK]
     done = [one for one in every if not metrics.textless(one)] or every
     times = [metrics.e2e(one) if (first := metrics.ttft(one)) is None else first for one in done]
     start = stats.steady(times).start
-    if not start and not done:
+    if start is None:
         return low, high
     fill = round(stats.percentile([one.done_ns - one.intended_ns for one in done], 0.95))
-    return max(done[start or 0].intended_ns, low + min(fill, (high - low) // 2)), high
+    return max(done[start].intended_ns, low + min(fill, (high - low) // 2)), high
 
 
 def measured(
@@ -158,7 +164,7 @@ def measured(
     window: tuple[int, int] | None = None,
 ) -> Measured:
     """What came of a load that was held; `window`: the measured part, where it is not what is behind the warm-up."""
-    part = window or settled(held.records)
+    part = window or settled(held.records, (held.began_ns, held.ended_ns))
     checks = gates.check(
         held.records, objectives, allowed=allowed, client=held.client, server=server, window=part
     )  # fmt: skip

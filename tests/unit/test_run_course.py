@@ -309,3 +309,18 @@ def test_without_words_of_the_server_its_gates_are_not_known() -> None:
 
 def test_the_course_of_a_run_knows_neither_locust_nor_the_network() -> None:
     assert imported("loadtests.runs.course", "loadtests.runs.progress") == ({}, [])
+
+
+@pytest.mark.parametrize(("seconds", "moments"), [(100, (40.0,)), (100, tuple(float(k) for k in range(10, 26)))])
+def test_of_few_answers_all_are_told_by_the_time_there_was_for_them(seconds: int, moments: tuple[float, ...]) -> None:
+    began, second = 7_000_000_000, 1_000_000_000
+    records = VirtualFleet().hold(Rate(2.0), 1, seconds=20).records[: len(moments)]
+    moved = [
+        replace(one, intended_ns=began + round(at * second), done_ns=began + round((at + 60) * second))
+        for one, at in zip(records, moments, strict=True)
+    ]
+    held = Held(records=tuple(moved), began_ns=began, ended_ns=began + seconds * second, client=QUIET)
+    one = measured("few", 1.0, held, words.parse({}).objectives)
+    assert one.window == (held.began_ns, held.ended_ns)
+    assert one.level.requests == len(moments)
+    assert next(gate for gate in one.gates if gate.name == "completed").value == f"{len(moments)} of {len(moments)}"
