@@ -1,6 +1,6 @@
 """For locust itself, with its web page or without.
 
-    eval "$(make -s env)"
+    eval "$(make -s env)" && export OPENAI_API_KEY="$(make -s key)"
     locust -f loadtests/locustfile.py                                        # http://localhost:8089
     locust -f loadtests/locustfile.py --headless -u 8 -r 2 -t 2m [--processes 2]
 

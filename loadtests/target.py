@@ -1,4 +1,4 @@
-"""Where the load goes, and as whom: exactly what `make env` prints, so `eval "$(make -s env)"` is all it takes."""
+"""Where the load goes, and as whom: exactly what `make env` prints, and a key beside it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 EVAL: Final = 'run eval "$(make -s env)" first, or set it yourself'
+KEY: Final = 'export OPENAI_API_KEY="$(make -s key)", or another one that you have'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def from_environment(environment: Mapping[str, str]) -> Target:
         raise ValueError(f"OPENAI_BASE_URL is not set, so nobody knows where the load should go: {EVAL}")
     key = given.get("OPENAI_API_KEY", "")
     if not key:
-        raise ValueError(f"OPENAI_API_KEY is not set, and without a key every request is refused: {EVAL}")
+        raise ValueError(f"OPENAI_API_KEY is not set, and without a key every request is refused: {KEY}")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ValueError("OPENAI_API_KEY has a space, a line break or a letter that no key has: copy it again")
     ca = Path(given["SSL_CERT_FILE"]) if given.get("SSL_CERT_FILE") else None

@@ -110,6 +110,8 @@ def parse(environment: Mapping[str, str]) -> Words:
     profile = given.get("PROFILE", "chat")
     usual = "embeddings" if profile in {"embed", "native-embed"} else "people"
     said = given.get("SLO", usual)
+    if (mix := environment.get(PREFIX + "MIX", "")) and not profile.endswith(("mixed", ".yaml", ".yml")):
+        raise ValueError(f"MIX={mix} would do nothing here: it is for PROFILE=mixed, and this is {profile}")
     loads = _loads(given, unit) if unit.name in given else ()
     if shape is Shape.HOLD and len(loads) > 1:
         shape = Shape.SWEEP
