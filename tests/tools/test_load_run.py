@@ -207,7 +207,7 @@ def test_a_short_search_names_a_load_below_the_knee_or_says_why_not(
 
 
 def test_a_run_slower_than_its_baseline_fails(one: Engine, tmp_path: Path) -> None:
-    words = {"RATE": "60", "FOR": "4s"}
+    words = {"RATE": "60", "FOR": "12s"}
     status, before = ran(tmp_path, one.address, **words, OUT=str(tmp_path / "before"))
     if not before.quiet():
         pytest.skip(f"the machine is not quiet: {before.result.reason}")
