@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from loadtests.client.stream import Client
-from loadtests.records import Record
+from loadtests.client.stream import Client, Request
+from loadtests.records import Outcome, Record
 from loadtests.target import Target
-from loadtests.workload.profiles import Conversation, Profile, picked
+from loadtests.workload.profiles import Conversation, Profile, Turn, picked
 
 
 class CannotGoOn(Exception):
@@ -44,6 +44,22 @@ class Person:
         if self.midway:
             return picked(self.profile, self.seed, self.number)
         return Conversation(self.profile, self.seed, self.number), 0
+
+
+def conversed(
+    client: Client, person: Person, request: Callable[[Person, Turn], Request]
+) -> Generator[float, None, None]:
+    """One conversation: each question with the answers before it. It ends early when a question has no answer."""
+    conversation, first = person.conversation()
+    answers: list[str] = []
+    for index in range(first, conversation.turns):
+        turn = conversation.turn(index, answers)
+        if index > first:
+            yield turn.think_s
+        reply = client.ask(request(person, turn))
+        if reply.record.outcome is not Outcome.OK:
+            return
+        answers = [*turn.answers, reply.answer.text]
 
 
 class Scenario(Protocol):

@@ -8,8 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from loadtests.client.stream import Client, Request
-from loadtests.records import Outcome
-from loadtests.users.base import Person
+from loadtests.users.base import Person, conversed
 from loadtests.workload.profiles import Turn, question
 
 Body = Callable[[Person, Turn], Mapping[str, Any]]
@@ -49,16 +48,7 @@ class Native:
 
     def session(self, client: Client, person: Person) -> Generator[float, None, None]:
         """One conversation. It ends early when a question has no answer."""
-        conversation, first = person.conversation()
-        answers: list[str] = []
-        for index in range(first, conversation.turns):
-            turn = conversation.turn(index, answers)
-            if index > first:
-                yield turn.think_s
-            reply = client.ask(self.request(person, turn))
-            if reply.record.outcome is not Outcome.OK:
-                return
-            answers = [*turn.answers, reply.answer.text]
+        return conversed(client, person, self.request)
 
     def once(self, client: Client, person: Person, intended_ns: int) -> None:
         """One turn of one conversation, with the answers before it made up."""

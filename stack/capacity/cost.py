@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from stack.capacity.box import Box, placed
 from stack.capacity.fit import Verdict
 from stack.capacity.memory import GIB
 from stack.capacity.people import Met
-from stack.capacity.usage import Assumption, Usage
+from stack.capacity.usage import Assumption, Told, Usage, sources
 
 HOURS: Final = 730.0  # of a month
 MILLION: Final = 1e6
@@ -84,13 +84,9 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
 }
 
 
-def told(habits: Habits) -> list[tuple[str, float, str, str]]:
-    """Each number: its label, value, unit, and where it is from (`given` when it is not the default)."""
-    usual, found = Habits(), []
-    for one in fields(habits):
-        value, said = getattr(habits, one.name), ASSUMPTIONS[one.name]
-        found.append((said.label, value, said.unit, said.source if value == getattr(usual, one.name) else "given"))
-    return found
+def told(habits: Habits) -> list[Told]:
+    """Each number of `habits`."""
+    return sources(ASSUMPTIONS, asdict(habits), asdict(Habits()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Final
 
@@ -70,6 +70,9 @@ class Assumption:
     source: str
 
 
+Told = tuple[str, float, str, str]
+"""A number's label, value, unit, and where it is from (`given` when it is not the default)."""
+
 ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
     "input_tokens": Assumption(
         label="tokens of a question with all that goes before it",
@@ -110,14 +113,17 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
 }
 
 
-def told(usage: Usage) -> list[tuple[str, float, str, str]]:
-    """Each number of `usage`: its label, value, unit, and where it is from (`given` when it is not the default)."""
-    usual = Usage()
-    found = []
-    for one in fields(usage):
-        value, said = getattr(usage, one.name), ASSUMPTIONS[one.name]
-        found.append((said.label, value, said.unit, said.source if value == getattr(usual, one.name) else "given"))
-    return found
+def told(usage: Usage) -> list[Told]:
+    """Each number of `usage`."""
+    return sources(ASSUMPTIONS, asdict(usage), asdict(Usage()))
+
+
+def sources(assumed: Mapping[str, Assumption], values: Mapping[str, float], usual: Mapping[str, float]) -> list[Told]:
+    """Each of these values, by what is assumed of it; it was given where it is not the usual one."""
+    return [
+        (said.label, values[name], said.unit, said.source if values[name] == usual[name] else "given")
+        for name, said in assumed.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
