@@ -29,8 +29,10 @@ class Form(StrEnum):
     @classmethod
     def of(cls, content_type: str) -> Form | None:
         """The form of a Content-Type, None for one that no engine answers with."""
-        name = content_type.partition(";")[0].strip().lower()
-        return cls(name) if name in set(cls) else None
+        try:
+            return cls(content_type.partition(";")[0].strip().lower())
+        except ValueError:
+            return None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class Parser:
         self._at = 0
         self._after_return = False
         self._like: tuple[bytes, bytes] | None = None
+        self._frame: tuple[bytes, bytes] | None = None
         self._lessons = LESSONS
         self._unpack = None
         if encoding.lower() in {"gzip", "deflate"}:
@@ -94,6 +97,9 @@ class Parser:
 
     def feed(self, data: bytes, at_ns: int) -> None:
         """Takes the next bytes of the body."""
+        if self._frame and not (self._tail or self._data) and (text := self._alike(data, *self._frame)):
+            self._at, self._after_return = at_ns, False
+            return self._piece(text, "", "")
         if self._unpack is not None:
             try:
                 data = self._unpack.decompress(data)
@@ -198,7 +204,11 @@ class Parser:
         for mark in TEXTS:
             before, found, rest = data.partition(mark)
             if found and mark not in rest and rest.startswith(plain) and len(text) == self._answer.pieces_chars[-1]:
-                self._like = before + mark, rest[len(plain) - 1 :]
+                before, after = self._like = before + mark, rest[len(plain) - 1 :]
+                if self._unpack is None:
+                    self._frame = (
+                        (b"data: " + before, after + b"\n\n") if self._form is Form.EVENTS else (before, after + b"\n")
+                    )
                 return
 
     def _take(self, value: dict[str, Any], *, whole: bool) -> None:

@@ -36,6 +36,7 @@ BLOCK: Final = 65_536
 STAMP: Final = struct.Struct("qq")
 ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 READ: Final = 1  # libev's EV_READ
+HELD: Final = 32  # pieces of an answer that are read before they are looked at
 SECOND: Final = 1_000_000_000
 
 
@@ -385,6 +386,8 @@ class _Seal:
         try:
             while plain := self._object.read(BLOCK):
                 yield plain
+                if not (self.incoming.pending or self._object.pending()):
+                    return  # to be told so by an exception takes longer than all the rest
         except ssl.SSLWantReadError:
             return
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -431,6 +434,8 @@ class _Reading:
         self._run = run
         self._lags = lags
         self._clock = _Clock()
+        self._held: list[tuple[int, bytes]] = []
+        self._in_chunks = False
         self.response = _Response(run)
         self.newest_ns = 0
         self.trouble: Exception | None = None
@@ -441,8 +446,13 @@ class _Reading:
         self._watcher.start(self._readable)
 
     def stop(self) -> None:
+        """Ends it, with all that came so far."""
         self._watcher.stop()
         self._watcher.close()
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001  (the caller has the first trouble, and this may be in its wake)
+            self.trouble = self.trouble or error
 
     def _readable(self) -> None:
         try:
@@ -467,12 +477,31 @@ class _Reading:
                 self._lags.add(now - at)
             else:
                 at = now
-        self.newest_ns = self.response.at_ns = at
-        for plain in (data,) if self._tls is None else self._tls.unseal(data):
+        self.newest_ns = at
+        if self._tls is None:
+            self._held.append((at, data))
+        else:
+            self._held += [(at, plain) for plain in self._tls.unseal(data)]
+        if len(self._held) >= HELD or self._may_end():
+            self._look()
+
+    def _may_end(self) -> bool:
+        """Whether the newest bytes may end the answer: where it is in chunks, an empty line ends in them."""
+        if not (self._in_chunks and self._held):
+            return True
+        newest = self._held[-1][1]
+        return not newest or newest[0] in b"\r\n" or b"\r\n\r\n" in newest
+
+    def _look(self) -> None:
+        """Looks into what is held. Many pieces at one go take a third of the time that they take one by one."""
+        held, self._held = self._held, []
+        for at, plain in held:
+            self.response.at_ns = at
             if plain:
                 self.response.feed(plain)
             elif not self.response.message_complete:
                 self._end()
+        self._in_chunks = self._in_chunks or str(self.response.get("transfer-encoding")).lower() == "chunked"
 
     def _end(self) -> None:
         """The connection is over: an answer without a length ends so, any other is cut."""

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 
-from loadtests.client.stream import Client, Request
+from loadtests.client.lag import Lags
+from loadtests.client.stream import Client, Request, _Reading, _Run
 from loadtests.records import Outcome, Record
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine, eventually_seen
@@ -218,6 +220,73 @@ class TestConnections:
         assert seen.values("Accept-Encoding") == ["identity"]
         assert seen.values("Authorization") == ["Bearer sk-1"]
         assert seen.values("Host") == [one.address]
+
+
+def chunk(text: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(text), text)
+
+
+class TestPiecesThatAreHeld:
+    """Pieces are looked at some at a time; neither the end nor a cut may be overlooked for that."""
+
+    HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    @staticmethod
+    def read(*parts: bytes, closed: bool = False) -> tuple[_Run, _Reading]:
+        """Each part is there when the one before was read."""
+        there, here = gevent.socket.socketpair()
+        run = _Run(asking(), 0, 0)
+        reading = _Reading(here, None, run, Lags())
+        for part in parts:
+            there.sendall(part)
+            reading._readable()
+        there.close()
+        if closed:
+            reading._readable()
+        over = reading.over.is_set()
+        reading.stop()
+        here.close()
+        assert over is (reading.response.message_complete or closed), "who waits for it is told"
+        return run, reading
+
+    @staticmethod
+    def said(count: int, end: bytes = b"\n\n") -> list[bytes]:
+        text = b'data: {"choices":[{"index":0,"delta":{"content":" w"}}]}'
+        return [chunk(text + end) for _ in range(count)]
+
+    @pytest.mark.parametrize("count", [1, 31, 32, 33, 100])
+    @pytest.mark.parametrize(
+        "end",
+        [
+            (b"0\r\n\r\n",), (b"0", b"\r\n\r\n"), (b"0\r", b"\n\r\n"), (b"0\r\n", b"\r\n"), (b"0\r\n\r", b"\n"),
+            (b"0\r\nX-Took: 1\r\n\r\n",), (b"0\r\nX-Took: 1\r\n", b"\r\n"),
+        ],
+    )  # fmt: skip
+    def test_the_end_is_seen_however_it_is_cut(self, count: int, end: tuple[bytes, ...]) -> None:
+        run, reading = self.read(self.HEAD, *self.said(count), chunk(b"data: [DONE]\n\n"), *end)
+        assert reading.response.message_complete
+        assert reading.trouble is None
+        answer = run.reply().answer
+        assert (len(answer.pieces_ns), answer.ended, answer.coalesced) == (count, True, 0)
+
+    def test_empty_lines_of_events_are_no_end(self) -> None:
+        run, reading = self.read(self.HEAD, *self.said(40, b"\r\n\r\n"))
+        assert not reading.response.message_complete
+        assert len(run.reply().answer.pieces_ns) == 40
+
+    @pytest.mark.parametrize("count", [1, 31, 40])
+    def test_a_cut_and_a_stop_leave_all_that_came(self, count: int) -> None:
+        run, reading = self.read(self.HEAD, *self.said(count), closed=True)
+        assert isinstance(reading.trouble, ConnectionError)
+        assert len(run.reply().answer.pieces_ns) == count
+        run, reading = self.read(self.HEAD, *self.said(count))
+        assert reading.trouble is None
+        assert len(run.reply().answer.pieces_ns) == count
+
+    def test_each_keeps_its_own_moment(self) -> None:
+        run, _ = self.read(self.HEAD, *self.said(40))
+        moments = list(run.reply().answer.pieces_ns)
+        assert moments == sorted(set(moments))
 
 
 def test_a_killed_request_leaves_its_record(client: Client, one: Engine, kept: list[Record]) -> None:
