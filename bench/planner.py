@@ -14,13 +14,13 @@ from itertools import combinations
 from statistics import mean
 from typing import Final
 
-from stack.capacity import memory, naive, naive_speed, speed
+from stack.capacity import fits, memory, naive, naive_speed, published, roofline, speed
 from stack.capacity.calibrate import Run, calibrate
-from stack.capacity.speed import Measured
+from stack.capacity.published import Measured
 from tests.support.published import COMPUTE_ROWS, KV_ROWS, error, logged
 
 GDDR: Final = "cuda-gddr"
-KINDS: Final = sorted({row.card.kind for row in speed.measurements("decode")})
+KINDS: Final = sorted({row.card.kind for row in published.measurements("decode")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +77,21 @@ def uncalibrated(rows: Iterable[Measured]) -> list[Miss]:
 
 def left_out(kind: str) -> list[Miss]:
     """Decode, each source predicted by constants fitted to all the others of its kind."""
-    rows = speed.recent("decode", kind)
+    rows = published.recent("decode", kind)
     found = []
     for group in {row.group for row in rows}:
         others = [row for row in rows if row.group != group]
         if others:
-            known = speed.fit(others)
+            known = fits.fit(others)
             own = [row for row in rows if row.group == group]
-            found += [Miss(row, 1 / speed.seconds(row.work, row.card, known, row.depth)) for row in own]
+            found += [Miss(row, 1 / roofline.seconds(row.work, row.card, known, row.depth)) for row in own]
     return found
 
 
 def machines(kinds: Sequence[str]) -> list[list[Measured]]:
     """Decode rows by who measured what machine with which build; of every age, since a calibration knows the build."""
     found: dict[tuple[str, str], list[Measured]] = {}
-    for row in speed.measurements("decode"):
+    for row in published.measurements("decode"):
         if row.card.kind in kinds:
             found.setdefault((row.group, row.build), []).append(row)
     return list(found.values())
@@ -167,9 +167,9 @@ def main() -> int:
         f"states as the log says to the MiB; work buffers {found.buffers:.1%} off on average (at most 10%), the worst "
         f"{found.worst_buffer:.1%} (at most 20%)"
     )
-    held_out = [row for row in speed.recent("decode") if row.held_out]
+    held_out = [row for row in published.recent("decode") if row.held_out]
     gddr = [row for row in held_out if row.card.kind == GDDR]
-    beyond = [Miss(row, value) for row, value in speed.extrapolated()]
+    beyond = [Miss(row, value) for row, value in fits.extrapolated()]
     targets = [
         Target("decode, NVIDIA cards with GDDR, not calibrated, held-out sources", 0.10, uncalibrated(gddr)),
         Target("decode after one run, the same model at other depths", 0.05, calibrated(KINDS, 1, same_model=True)),
@@ -186,15 +186,15 @@ def main() -> int:
     others = {
         "decode after two runs of other models, GDDR": calibrated([GDDR], 2, same_model=False),
         "many answers at once, no batch of that machine measured, held-out sources": [
-            Miss(row, value) for row, value in speed.unseen()
+            Miss(row, value) for row, value in fits.unseen()
         ],
         "prompts, held-out sources": [
             Miss(row, speed.prefill(row.work, row.card, row.depth * 2).value)
-            for row in speed.recent("prefill")
+            for row in published.recent("prefill")
             if row.held_out
         ],
         "decode, builds before 2025, not fitted": uncalibrated(
-            row for row in speed.measurements("decode") if row.old and row.card.kind == GDDR
+            row for row in published.measurements("decode") if row.old and row.card.kind == GDDR
         ),
     }
     print("\nWithout a target")
@@ -205,7 +205,7 @@ def main() -> int:
     print("\nBy kind of card: constants, held-out error, leave-one-source-out error and its worst row")
     kinds = {}
     for kind in KINDS:
-        known, out = speed.fitted(kind), left_out(kind)
+        known, out = fits.fitted(kind), left_out(kind)
         mine = uncalibrated(row for row in held_out if row.card.kind == kind)
         kinds[kind] = {"held_out": _rounded(mine), "rows": len(mine), "left_out": _rounded(out)}
         print(
@@ -217,7 +217,7 @@ def main() -> int:
             print(f"               {miss}")
     print("\nSimple planners on the same rows")
     simple = {name: mape([Miss(row, rule(row)) for row in gddr]) for name, rule in naive_speed.DECODE.items()}
-    alone = {(row.group, row.model, row.depth): row.rate for row in speed.recent("batch") if row.batch == 1}
+    alone = {(row.group, row.model, row.depth): row.rate for row in published.recent("batch") if row.batch == 1}
     same = [(miss.row, alone[key]) for miss in beyond if (key := _key(miss.row)) in alone]
     simple |= {name: mape([Miss(row, rule(row, one)) for row, one in same]) for name, rule in naive_speed.BATCH.items()}
     for name, off in simple.items():
@@ -237,7 +237,7 @@ def main() -> int:
         "others": {name: round(mape(misses), 4) for name, misses in others.items()},
         "kinds": kinds,
         "naive": {name: round(off, 4) for name, off in simple.items()},
-        "rows": {table: len(speed.measurements(table)) for table in ("decode", "prefill", "batch")},
+        "rows": {table: len(published.measurements(table)) for table in ("decode", "prefill", "batch")},
     }
     print(json.dumps(result))
     return 0 if found.met and all(target.met for target in targets) else 1

@@ -13,19 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stack.capacity.speed import (
-    Batch,
-    Card,
-    Constants,
-    Point,
-    Speed,
-    SpeedError,
-    Work,
-    batch,
-    batch_band,
-    fitted,
-    seconds,
-)
+from stack.capacity.fits import batch_band, fitted
+from stack.capacity.roofline import Batch, Card, Constants, Point, Speed, SpeedError, Work, seconds
+from stack.capacity.speed import batch
 
 VERSION: Final = 2
 READING: Final = 1 / 3
