@@ -11,7 +11,7 @@ from typing import Final
 from stack.capacity.facts import rows
 from stack.capacity.roofline import Card, Point, Work
 
-SINCE: Final = "2025"  # older builds of llama.cpp take about twice as long for a layer: kept in the table, not fitted
+SINCE: Final = "2025"  # older builds of llama.cpp take about twice as long for a layer: no fit mixes both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
