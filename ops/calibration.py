@@ -18,9 +18,9 @@ from ops.files import write_atomic
 from ops.preflight import fit as fits
 from ops.request import Request
 from stack.capacity import calibrate as machines
-from stack.capacity import observed, speed
+from stack.capacity import observed, roofline
 from stack.capacity.calibrate import CalibrationError, Run
-from stack.capacity.speed import SpeedError, Work
+from stack.capacity.roofline import SpeedError, Work
 from stack.config.model import Platform
 
 DEPTH: Final = 512  # tokens behind each answer, on average, where nothing is told
@@ -139,4 +139,4 @@ def _depth(text: str) -> int:
 def _loads(platform: Platform, stack: str) -> dict[str, Work]:
     cache = fits.settings(platform).cache
     found = plan.models(platform, stack, DockerCli()).items()
-    return {name: speed.work(known.shape, cache) for name, known in found if known and not known.embeds}
+    return {name: roofline.work(known.shape, cache) for name, known in found if known and not known.embeds}

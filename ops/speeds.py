@@ -9,12 +9,12 @@ from typing import Any
 
 from ops import paths
 from ops.errors import OpsError
-from stack.capacity import calibrate, speed
+from stack.capacity import calibrate, roofline
 from stack.capacity.devices import find
 from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Verdict
 from stack.capacity.outlook import Outlook, outlook
-from stack.capacity.speed import Speed, SpeedError
+from stack.capacity.roofline import Speed, SpeedError
 from stack.config.model import Accelerator, Platform
 from stack.config.model import Card as Configured
 
@@ -46,7 +46,7 @@ def outlooks(stack: str, platform: Platform, found: Fit, models: Mapping[str, Kn
     }
 
 
-def card(platform: Platform) -> speed.Card:
+def card(platform: Platform) -> roofline.Card:
     """The slowest of the cards that share a model. Raises SpeedError for none, or for an unknown bandwidth."""
     if platform.engine.accelerator is Accelerator.CPU:
         raise SpeedError("no measurements of CPUs")
@@ -54,18 +54,18 @@ def card(platform: Platform) -> speed.Card:
     if not cards:
         raise SpeedError("which cards the engine has is not told")
     slowest = min(cards, key=lambda card: card.bandwidth)
-    return speed.Card(
+    return roofline.Card(
         kind=slowest.kind, bandwidth=slowest.bandwidth, tflops=slowest.tflops, cards=len(platform.engine.cards)
     )
 
 
-def _one(card: Configured, accelerator: Accelerator) -> speed.Card:
+def _one(card: Configured, accelerator: Accelerator) -> roofline.Card:
     if card.device and not card.bandwidth:
-        return speed.card(find(card.device))
+        return roofline.card(find(card.device))
     if not card.bandwidth:
         raise SpeedError("the card's bandwidth is not told")
     usual = "cuda-gddr" if accelerator is Accelerator.NVIDIA else "rocm"
-    return speed.Card(kind=speed.kind(card.device) if card.device else usual, bandwidth=card.bandwidth * 1e9)
+    return roofline.Card(kind=roofline.kind(card.device) if card.device else usual, bandwidth=card.bandwidth * 1e9)
 
 
 def text(name: str, one: Outlook) -> str:

@@ -21,8 +21,8 @@ from loadtests import results
 from loadtests.results import CannotRead, Level, Result
 from stack.capacity import observed, queueing, serving
 from stack.capacity.observed import ObservedError
+from stack.capacity.roofline import REACH, Speed
 from stack.capacity.serving import SAME, Serving, Speeds
-from stack.capacity.speed import REACH, Speed
 from stack.capacity.usage import PeopleError, Usage
 
 ARRIVING: Final = 0.25

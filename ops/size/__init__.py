@@ -24,14 +24,14 @@ from ops.files import write_atomic
 from ops.preflight import fit as fits
 from ops.request import Request
 from ops.size import asked, edit, proposal
-from stack.capacity import calibrate, observed, speed
+from stack.capacity import calibrate, observed, roofline
 from stack.capacity.box import Box, NoRoomError, placed
 from stack.capacity.calibrate import CalibrationError, Machine
 from stack.capacity.devices import Device, devices, find
 from stack.capacity.facts import Known
 from stack.capacity.fit import Verdict
 from stack.capacity.observed import ObservedError
-from stack.capacity.speed import SpeedError
+from stack.capacity.roofline import SpeedError
 from stack.capacity.usage import PeopleError
 from stack.config.explain import parse_platform
 from stack.config.model import Accelerator, Card, Platform, Role
@@ -171,7 +171,7 @@ def _measured(platform: Platform, stack: str, known: Known, runs: Sequence[Run])
         kept = calibrate.load(speeds.calibration(stack)).get(speeds.HOST)
         if not runs:
             return kept
-        load = speed.work(known.shape, fits.settings(platform).cache)
+        load = roofline.work(known.shape, fits.settings(platform).cache)
         seen = [
             calibrate.Run(model=known.shape.name, load=load, depth=one.depth, answers=one.answers, rate=one.rate)
             for one in observed.rates(observed.answers([row for run in runs for row in run.rows]))

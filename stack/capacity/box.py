@@ -12,13 +12,13 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from stack.capacity import speed
+from stack.capacity import fits, published, roofline, speed
 from stack.capacity.calibrate import Machine
 from stack.capacity.devices import Device
 from stack.capacity.facts import Known
 from stack.capacity.fit import Host, Placed, Settings, Verdict, gib, place
+from stack.capacity.roofline import Card, Constants, Speed, SpeedError, Work
 from stack.capacity.serving import Serving
-from stack.capacity.speed import Card, Constants, Speed, SpeedError, Work
 from stack.capacity.usage import PeopleError, Usage
 
 WIDE: Final = 64  # tokens of a prompt that are computed at once at least, however many there are
@@ -80,8 +80,8 @@ def serving(box: Box, usage: Usage) -> Serving:
     # Ollama gives some models one slot, whatever the memory.
     room = None if larger.run.slots == lies.run.slots else larger.verdict is not Verdict.NO and as_many == engines
     try:
-        card = speed.card(box.device, box.cards if engines == box.hosts else 1)
-        load = speed.work(box.known.shape, lies.run.cache)
+        card = roofline.card(box.device, box.cards if engines == box.hosts else 1)
+        load = roofline.work(box.known.shape, lies.run.cache)
         decode, measured = _decode(box, load, card, usage, lies.run.slots)
         return Serving(
             decode=decode,
@@ -119,7 +119,7 @@ def floor(load: Work, card: Card, tokens: float) -> Speed:
     The band is what published prompts of cards of known bandwidth reached beside this. Raises SpeedError for a kind of
     card without published prompts.
     """
-    if card.kind not in {row.card.kind for row in speed.measurements("prefill")}:
+    if card.kind not in {row.card.kind for row in published.measurements("prefill")}:
         raise SpeedError("how much such a card computes is not known: give its 16-bit TFLOPS in devices.csv")
     value = _wide(load, card, tokens / 2)
     least, middle, top = beside()
@@ -132,18 +132,20 @@ def floor(load: Work, card: Card, tokens: float) -> Speed:
 
 
 def _wide(load: Work, card: Card, depth: float) -> float:
-    known = speed.fitted(card.kind)
+    known = fits.fitted(card.kind)
     read = load.reads(depth, WIDE, shared=True) / (known.efficiency * card.bandwidth)
-    return WIDE / (read + WIDE * speed.answer_cost() * load.active / card.bandwidth + known.layers(load))
+    return WIDE / (read + WIDE * fits.answer_cost() * load.active / card.bandwidth + known.layers(load))
 
 
 @cache
 def beside() -> tuple[float, float, float]:
     """Published prompts of dense models over `_wide`: least, middle, most."""
-    bandwidths = {row.device: row.card.bandwidth for table in ("decode", "batch") for row in speed.measurements(table)}
+    bandwidths = {
+        row.device: row.card.bandwidth for table in ("decode", "batch") for row in published.measurements(table)
+    }
     over = sorted(
         row.rate / _wide(row.work, replace(row.card, bandwidth=bandwidths[row.device]), row.depth)
-        for row in speed.recent("prefill")
+        for row in published.recent("prefill")
         if row.device in bandwidths and not row.work.experts
     )
     return over[0], over[len(over) // 2], over[-1]

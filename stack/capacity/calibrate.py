@@ -1,7 +1,7 @@
 """What one machine reaches, from one or two measured runs of it; kept beside the stack's state. Pure, but for `load`.
 
 A machine differs from others of its kind by its build of llama.cpp, its clocks and its power limit. One run tells by
-how much; several are averaged (telling reading and layers apart by them was tried: noise made it worse).
+how much, not in what: reading, layers, or the model alone. How much each of them usually differs shares it out.
 """
 
 from __future__ import annotations
@@ -13,23 +13,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stack.capacity.speed import (
-    Batch,
-    Card,
-    Constants,
-    Point,
-    Speed,
-    SpeedError,
-    Work,
-    batch,
-    batch_band,
-    fitted,
-    seconds,
-)
+from stack.capacity.fits import batch_band, fitted
+from stack.capacity.least_squares import pair
+from stack.capacity.roofline import Batch, Card, Constants, Point, Speed, SpeedError, Work, seconds
+from stack.capacity.speed import batch
 
 VERSION: Final = 2
-READING: Final = 1 / 3
-"""Machines of a kind differ in what a layer takes; in reading by this power of it (chosen on the fitted half)."""
+# How much differs between machines of a kind, standard deviations of logarithms: likeliest on the fitted half's rows of
+# GDDR cards, each machine seen from the others (docs/planner.md).
+READING: Final = 0.10
+LAYERS: Final = 0.20
+MODEL: Final = 0.03  # what a model alone is off by, on whatever machine
+ROUNDS: Final = 20
 AFTER: Final = (-0.15, 0.15)  # band for other models on a calibrated machine (docs/planner.md)
 SAME: Final = (-0.08, 0.08)  # band for a model that was measured on it, at another depth
 
@@ -103,8 +98,12 @@ class Machine:
         return Batch(load=load, band=batch_band(), basis=self.constants(model).basis, **asdict(curve))
 
 
-def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine:
-    """A machine's constants from its runs. Raises CalibrationError for none, or for ones that cannot be true."""
+def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "", usual: Constants | None = None) -> Machine:
+    """A machine's constants from its runs. Raises CalibrationError for none, or for ones that cannot be true.
+
+    `usual` is what such cards reach with builds of that age; without it, with builds since 2025.
+    """
+    usual = usual or _usual(card)
     alone = [run for run in runs if run.answers == 1]
     if not alone:
         raise CalibrationError("a calibration needs at least one run with a single answer at a time")
@@ -116,8 +115,8 @@ def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine
                 f"{run.model}: {run.rate:.0f} tokens a second would read faster than this memory delivers; "
                 "is it the card of the configuration, and did the engine answer from a cache?"
             )
-    _plausible(card, runs)
-    known = _constants(card, alone)
+    _plausible(card, runs, usual)
+    known = _constants(card, alone, usual)
     factors = {}
     for model in {run.model for run in alone}:
         own = [1 / run.rate / seconds(run.load, card, known, run.depth) for run in alone if run.model == model]
@@ -134,13 +133,13 @@ def calibrate(card: Card, runs: Sequence[Run], *, measured: str = "") -> Machine
     )
 
 
-def _plausible(card: Card, runs: Sequence[Run]) -> None:
+def _plausible(card: Card, runs: Sequence[Run], known: Constants) -> None:
     """Raises CalibrationError for runs that are no such card at work: each is far from the others, or from its kind."""
     best: dict[str, float] = {}
     for run in runs:
         if run.answers > 1:
             continue
-        usual = 1 / seconds(run.load, card, _usual(card), run.depth)
+        usual = 1 / seconds(run.load, card, known, run.depth)
         if run.rate * SLOWEST < usual:
             raise CalibrationError(
                 f"{run.model}: {run.rate:g} tokens a second, where such a card gives about {usual:.0f}: did processors "
@@ -162,31 +161,33 @@ def _usual(card: Card) -> Constants:
         return Constants(efficiency=0.7, layer=0.0)  # a kind nobody measured: all of the time is reading
 
 
-def _constants(card: Card, alone: Sequence[Run]) -> Constants:
-    usual = _usual(card)
-    slower = [_slower(run, card, usual) for run in alone]
-    factor = math.exp(sum(map(math.log, slower)) / len(slower))
+def _constants(card: Card, alone: Sequence[Run], usual: Constants) -> Constants:
+    """The likeliest ones, by how much reading, layers and models usually differ (Gauss-Newton on logarithms of times).
+
+    Several runs of one model count as one: they share what the model alone is off by.
+    """
+    reading = layers = 0.0  # logarithms of how many times the usual each takes
+    for _ in range(ROUNDS):
+        here = _slower(usual, reading, layers)
+        rows = [(1 / READING, 0.0, 0.0), (0.0, 1 / LAYERS, 0.0)]
+        for run in alone:
+            taken = seconds(run.load, card, here, run.depth)
+            part = here.layers(run.load) / taken
+            off = (1 - part) * reading + part * layers - math.log(taken * run.rate)
+            spread = MODEL * math.sqrt(sum(one.model == run.model for one in alone))
+            rows.append(((1 - part) / spread, part / spread, off / spread))
+        reading, layers = pair(rows)
+    return _slower(usual, reading, layers)
+
+
+def _slower(usual: Constants, reading: float, layers: float) -> Constants:
+    """Where reading and layers take longer than usual, each by the logarithm of a factor."""
     return replace(
         usual,
-        efficiency=usual.efficiency / factor**READING,
-        layer=usual.layer * factor,
-        mixture=usual.mixture * factor,
+        efficiency=usual.efficiency / math.exp(reading),
+        layer=usual.layer * math.exp(layers),
+        mixture=usual.mixture * math.exp(layers),
     )
-
-
-def _slower(run: Run, card: Card, usual: Constants) -> float:
-    """How many times the usual a layer takes here, when reading takes that to the power of `READING`."""
-    low, high = 1e-3, 1e3
-    while high / low > 1 + 1e-9:
-        middle = math.sqrt(low * high)
-        here = replace(
-            usual,
-            efficiency=usual.efficiency / middle**READING,
-            layer=usual.layer * middle,
-            mixture=usual.mixture * middle,
-        )
-        low, high = (middle, high) if seconds(run.load, card, here, run.depth) < 1 / run.rate else (low, middle)
-    return low
 
 
 def _curves(runs: Sequence[Run]) -> dict[str, Curve]:

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from stack.capacity import cost, speed, usage
+from stack.capacity import cost, roofline, speed, usage
 from stack.capacity.box import Box, serving
 from stack.capacity.choose import Market, Option, choose
 from stack.capacity.cost import Beside, Habits
@@ -149,7 +149,7 @@ def _alone(card: Device, name: str) -> str:
     host = Host(name=card.id, memory=(card.memory,))
     if place(host, known(name), settings(1)).free < 0:
         return "no room"
-    said = speed.decode(speed.work(known(name).shape), speed.card(card), DEPTH)
+    said = speed.decode(roofline.work(known(name).shape), roofline.card(card), DEPTH)
     return f"{said.low:.0f} to {said.high:.0f}"
 
 

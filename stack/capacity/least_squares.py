@@ -1,4 +1,4 @@
-"""Least squares with weights that cannot be negative, for a handful of unknowns. Pure."""
+"""Least squares for a handful of unknowns: weights that cannot be negative, or two of either sign. Pure."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def nonnegative(rows: Sequence[Sequence[float]], values: Sequence[float]) -> tup
             if miss < least * (1 - 1e-9):
                 best, least = tuple(weights), miss
     return best
+
+
+def pair(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """The two weights with which the first two of each row come nearest to its third (normal equations).
+
+    Raises FitError when the rows do not tell them apart.
+    """
+    first, both, second = (sum(row[one] * row[two] for row in rows) for one, two in ((0, 0), (0, 1), (1, 1)))
+    left, right = (sum(row[one] * row[2] for row in rows) for one in (0, 1))
+    determinant = first * second - both**2
+    if determinant <= 1e-12 * first * second:
+        raise FitError("these measurements do not tell the two unknowns apart")
+    return (left * second - right * both) / determinant, (right * first - left * both) / determinant
 
 
 def _solve(rows: Sequence[Sequence[float]], chosen: Sequence[int]) -> list[float] | None:

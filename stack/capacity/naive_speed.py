@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from stack.capacity.speed import Measured
+from stack.capacity.published import Measured
 
 # Name -> tokens a second of one answer alone.
 DECODE: Final[Mapping[str, Callable[[Measured], float]]] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from stack.capacity import cost, speed
+from stack.capacity import cost, fits, roofline, speed
 from stack.capacity.box import Box, serving
 from stack.capacity.cost import Beside, Habits
 from stack.capacity.devices import Device, find
@@ -143,7 +143,7 @@ def _file(asked: _Asked) -> Said:
 
 
 def _alone(asked: _Asked) -> Said:
-    said = speed.decode(speed.work(asked.shape), speed.card(asked.device, asked.cards), DEPTH)
+    said = speed.decode(roofline.work(asked.shape), roofline.card(asked.device, asked.cards), DEPTH)
     return (said.low, said.high), f"{asked.models[0]}, {asked.card}"
 
 
@@ -153,7 +153,7 @@ def _token(asked: _Asked) -> Said:
 
 
 def _cpu(asked: _Asked) -> Said:
-    reads = speed.work(asked.shape).reads(DEPTH)
+    reads = roofline.work(asked.shape).reads(DEPTH)
     low, high = (ARRIVES * printed / reads for printed in SYSTEM_MEMORY)
     return (low, high), f"{asked.models[0]}, two channels of DDR4-3200 to DDR5-5600"
 
@@ -180,15 +180,15 @@ def _offload(asked: _Asked) -> Said:
     host = Host(name=asked.card, memory=(asked.device.memory,))
     lies = place(host, known(asked.models[0]), settings(1))
     outside = max(0.0, min(1.0, -lies.free / lies.need.weights))
-    card = speed.card(asked.device)
+    card = roofline.card(asked.device)
     low, high = (
         speed.offloaded(
-            speed.work(asked.shape),
+            roofline.work(asked.shape),
             card,
             DEPTH,
             outside=outside,
             system=ARRIVES * printed,
-            constants=speed.fitted(card.kind),
+            constants=fits.fitted(card.kind),
         ).value
         for printed in SYSTEM_MEMORY
     )

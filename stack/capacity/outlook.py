@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from stack.capacity import speed
+from stack.capacity import roofline, speed
 from stack.capacity.calibrate import Machine
+from stack.capacity.roofline import Card, Speed, SpeedError
 from stack.capacity.shape import Shape
-from stack.capacity.speed import Card, Speed, SpeedError
 
 PROMPT: Final = 2048  # tokens of the prompt whose time is told, at most
 
@@ -34,7 +34,7 @@ def outlook(
     shape: Shape, card: Card, *, slots: int, context: int, cache: str = "f16", machine: Machine | None = None
 ) -> Outlook:
     """Of a model whose slots are half full. A calibrated machine's own constants go before those of its kind."""
-    load, depth = speed.work(shape, cache), context // 2
+    load, depth = roofline.work(shape, cache), context // 2
     known = machine.constants(shape.name) if machine else None
     curve = (machine and machine.batch(shape.name, load)) or speed.unmeasured_batch(load, card, known)
     prompt = min(PROMPT, context)

@@ -14,8 +14,8 @@ from statistics import NormalDist
 from typing import Final
 
 from stack.capacity.queueing import MOST, Queue, QueueError, closed
+from stack.capacity.roofline import Speed
 from stack.capacity.serving import CASES, Case, Serving, Speeds
-from stack.capacity.speed import Speed
 from stack.capacity.usage import PeopleError, Slo, Usage
 
 MOST_PEOPLE: Final = 10_000

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
+from stack.capacity.fits import batch_band
 from stack.capacity.least_squares import nonnegative
-from stack.capacity.speed import REACH, Speed, batch_band
+from stack.capacity.roofline import REACH, Speed
 from stack.capacity.usage import PeopleError, Usage
 
 Case = Literal["low", "value", "high"]

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from stack.capacity import speed
+from stack.capacity import roofline
 from stack.capacity.box import Box, placed, serving
 from stack.capacity.devices import Device, devices
 from stack.capacity.facts import BITS, requantized
 from stack.capacity.fit import FEWEST_BITS, MOST_SLOTS, Verdict
 from stack.capacity.people import Answer, most, people
-from stack.capacity.speed import SpeedError
+from stack.capacity.roofline import SpeedError
 from stack.capacity.usage import PeopleError, Slo, Usage
 
 LADDER: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M")  # quantizations that people step down
@@ -129,7 +129,7 @@ def quicker(box: Box, usage: Usage, slo: Slo) -> Device | None:
     """The card of the same kind with as much memory, the next higher bandwidth and known TFLOPS that serves more."""
     now = box.device
     try:
-        kind, before = speed.kind(now.id), _planned(box, usage, slo)
+        kind, before = roofline.kind(now.id), _planned(box, usage, slo)
     except SpeedError:
         return None
     better = sorted(
@@ -139,7 +139,7 @@ def quicker(box: Box, usage: Usage, slo: Slo) -> Device | None:
             if one.memory >= now.memory
             and (one.bandwidth or 0) > (now.bandwidth or 0)
             and one.tflops is not None
-            and speed.kind(one.id) == kind
+            and roofline.kind(one.id) == kind
         ),
         key=lambda one: (one.bandwidth or 0, one.price is None, one.price or 0),
     )

@@ -14,8 +14,8 @@ import pytest
 
 from loadtests.workload.profiles import PROFILES
 from stack.capacity.people import Binds, meet, people, within
+from stack.capacity.roofline import Speed
 from stack.capacity.serving import Serving
-from stack.capacity.speed import Speed
 from stack.capacity.usage import ASSUMPTIONS, PeopleError, Slo, Usage, told
 
 SLO = Slo()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stack.capacity import speed
+from stack.capacity import roofline, speed
 from stack.capacity.box import Box, NoRoomError, beside, floor, placed, serving
 from stack.capacity.calibrate import Run, calibrate
 from stack.capacity.devices import devices, find
@@ -38,7 +38,7 @@ def box(name: str = "qwen3:8b", device: str = "nvidia-rtx-3090", *, slots: int =
 
 def test_a_machine_serves_as_its_parts_say() -> None:
     said = serving(box(), USAGE)
-    load, card = speed.work(known("qwen3:8b").shape), speed.card(find("nvidia-rtx-3090"))
+    load, card = roofline.work(known("qwen3:8b").shape), roofline.card(find("nvidia-rtx-3090"))
     assert said.slots == 4
     assert said.decode[0] == speed.decode(load, card, USAGE.depth)
     assert said.decode[3] == speed.unmeasured_batch(load, card).rate(4, USAGE.depth)
@@ -71,7 +71,7 @@ def test_engines_with_one_slot_have_one() -> None:
 
 
 def test_a_measured_machine_is_planned_with_what_was_measured() -> None:
-    load, card = speed.work(known("qwen3:8b").shape), speed.card(find("nvidia-rtx-3090"))
+    load, card = roofline.work(known("qwen3:8b").shape), roofline.card(find("nvidia-rtx-3090"))
     runs = [
         Run(model="qwen3:8b", load=load, depth=1000, rate=rate, answers=count)
         for count, rate in ((1, 110.0), (4, 330.0), (8, 520.0))
@@ -86,19 +86,19 @@ def test_a_measured_machine_is_planned_with_what_was_measured() -> None:
 
 
 def test_cards_without_tflops_have_prompts_within_a_band_of_published_ones() -> None:
-    load = speed.work(known("qwen3:8b").shape)
+    load = roofline.work(known("qwen3:8b").shape)
     least, middle, top = beside()
     assert least < middle < top
     inside = 0
-    whole = [one for one in devices().values() if one.tflops and speed.kind(one.id) == "cuda-gddr"]
+    whole = [one for one in devices().values() if one.tflops and roofline.kind(one.id) == "cuda-gddr"]
     for one in whole:
-        with_it = speed.prefill(load, speed.card(one), 512).value
-        without = floor(load, replace(speed.card(one), tflops=None), 512)
+        with_it = speed.prefill(load, roofline.card(one), 512).value
+        without = floor(load, replace(roofline.card(one), tflops=None), 512)
         inside += without.low <= with_it <= without.high
     assert len(whole) > 15
     assert inside / len(whole) > 0.8
-    with pytest.raises(speed.SpeedError, match="TFLOPS"):
-        floor(load, speed.card(find("nvidia-tesla-p40")), 512)
+    with pytest.raises(roofline.SpeedError, match="TFLOPS"):
+        floor(load, roofline.card(find("nvidia-tesla-p40")), 512)
     with pytest.raises(PeopleError, match="TFLOPS"):
         serving(box(device="nvidia-tesla-p40"), USAGE)
 
@@ -160,10 +160,10 @@ def test_what_does_not_fit_has_the_steps_that_make_it_fit() -> None:
 
 
 def test_another_card_is_not_what_this_one_was_measured_to_be() -> None:
-    load, card = speed.work(known("qwen3:8b").shape), speed.card(find("nvidia-rtx-3090"))
+    load, card = roofline.work(known("qwen3:8b").shape), roofline.card(find("nvidia-rtx-3090"))
     machine = calibrate(card, [Run(model="qwen3:8b", load=load, depth=1000, rate=110.0)])
     other = find("nvidia-rtx-5090")
-    prompts = speed.Speed(value=3000, low=2900, high=3100, basis="the test")
+    prompts = roofline.Speed(value=3000, low=2900, high=3100, basis="the test")
     here = replace(box(), machine=machine, prompts=prompts)
     assert serving(here, USAGE).prefill == prompts
     step = next(one for one in steps(here, USAGE, SLO, other=other) if "5090" in one.what)

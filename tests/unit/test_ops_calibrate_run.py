@@ -19,7 +19,7 @@ from loadtests.workload import profiles
 from ops import calibration, paths, record, speeds
 from ops.errors import OpsError
 from ops.request import Request, parse
-from stack.capacity import calibrate, facts, observed, speed
+from stack.capacity import calibrate, facts, observed, roofline
 from stack.capacity.observed import ObservedError
 from tests.support.records import failed
 from tests.support.records import record as request_record
@@ -86,7 +86,7 @@ def test_a_sweep_tells_one_answer_alone_and_several_at_once(write: Write, capsys
     made = calibrate.load(speeds.calibration("dev"))[speeds.HOST]
     known = facts.model("qwen3:8b")
     assert known is not None
-    load = speed.work(known.shape)
+    load = roofline.work(known.shape)
     assert made.decode("qwen3:8b", load, 1000).value == pytest.approx(1000 / STEPS[1], rel=0.01)
     curve = made.batch("qwen3:8b", load)
     assert curve is not None

@@ -13,10 +13,10 @@ from ops import calibration, paths, speeds
 from ops.errors import OpsError
 from ops.preflight import fit as fits
 from ops.request import Request, parse
-from stack.capacity import calibrate, facts, speed
+from stack.capacity import calibrate, facts, roofline
 from stack.capacity.calibrate import Run
 from stack.capacity.outlook import Outlook, outlook
-from stack.capacity.speed import Card
+from stack.capacity.roofline import Card
 from stack.config.explain import parse_platform
 from stack.config.model import Platform
 from tests.unit.test_config_errors import GOOD
@@ -108,7 +108,7 @@ def test_the_slowest_card_counts() -> None:
 def test_a_calibrated_machine_s_own_figures_go_first(state: Path) -> None:
     known = facts.model("qwen3:8b")
     assert known is not None
-    load = speed.work(replace(known.shape, name="qwen3:8b"))
+    load = roofline.work(replace(known.shape, name="qwen3:8b"))
     usual = found(platform(contextLength=8192))["qwen3:8b"].alone
     run = Run(model="qwen3:8b", load=load, depth=4096, rate=usual.value / 2)
     machine = calibrate.calibrate(Card(kind="cuda-gddr", bandwidth=1008e9), [run], measured="2026-11-21")
@@ -147,7 +147,7 @@ def test_what_was_measured_is_what_the_plan_says(request_: Request, capsys: pyte
     made = calibrate.load(speeds.calibration("dev"))[speeds.HOST]
     known = facts.model("qwen3:8b")
     assert known is not None
-    load = speed.work(known.shape)
+    load = roofline.work(known.shape)
     assert made.decode("qwen3:8b", load, 1024).value == pytest.approx(90)
     curve = made.batch("qwen3:8b", load)
     assert curve is not None

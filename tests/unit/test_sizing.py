@@ -21,7 +21,7 @@ from loadtests.sizing.check import HeldOut
 from loadtests.sizing.measured import CannotSize, Run
 from loadtests.sizing.sized import Asked, Sized
 from stack.capacity import box as boxes
-from stack.capacity import calibrate, speed
+from stack.capacity import calibrate, roofline
 from stack.capacity.choose import Market
 from stack.capacity.cost import Prices
 from stack.capacity.devices import find
@@ -266,9 +266,9 @@ def test_a_guessed_model_is_said_to_be_guessed() -> None:
 
 def test_a_calibrated_machine_is_not_said_to_be_all_published() -> None:
     at = planned()
-    load = speed.work(at.known.shape)
+    load = roofline.work(at.known.shape)
     runs = [calibrate.Run(model=at.known.shape.name, load=load, depth=512, rate=70.0)]
-    here = replace(at, machine=calibrate.calibrate(speed.card(at.device), runs))
+    here = replace(at, machine=calibrate.calibrate(roofline.card(at.device), runs))
     made = sized.size("dev", "", Asked(), box=here, known=at.known, settings=at.settings)
     assert "this machine was measured to do" in words.basis(made)
     assert "this machine was measured" not in words.basis(answered("plan"))
