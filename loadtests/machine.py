@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import requests
 
-from loadtests.results import Series
+from loadtests.results.schema import Series
 from loadtests.target import Target
 
 SERVER: Final = "LOAD_SERVER"

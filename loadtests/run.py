@@ -27,15 +27,16 @@ from typing import Final
 
 import gevent
 
-from loadtests import machine, results, target, users
+from loadtests import machine, target, users
 from loadtests.analysis import gates
 from loadtests.analysis.gates import Server
 from loadtests.compare import baseline, tax
-from loadtests.compare.tax import Tax
 from loadtests.generator.loads import Closed, FleetError, Load, Open, Replay
 from loadtests.report import files
 from loadtests.report import words as sentences
-from loadtests.results import CannotWrite, Environment, Result
+from loadtests.results import build, store
+from loadtests.results.schema import Environment, Result, Series, Tax
+from loadtests.results.store import CannotWrite
 from loadtests.runs import ready, words
 from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import label
@@ -163,7 +164,7 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
         ).run()  # fmt: skip
     series = _series(wanted.server, began, time.time())
     outcome = reconciled(outcome, before, _counted(wanted.server, settled=True))
-    result = results.build(
+    result = build.result(
         outcome.records, wanted.words.objectives, _environment(wanted, nonce), title=_title(wanted.words),
         started=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"), checks=outcome.gates,
         levels=outcome.levels, series=series, found=outcome.found, stopped=stop.why or outcome.trouble,
@@ -193,7 +194,7 @@ def _folder(wanted: Words) -> Path:
     """Where the report goes. Raises CannotWrite now, not after an hour."""
     name = "".join(one if one.isalnum() else "-" for one in wanted.profile.lower())[:40]
     folder = wanted.out or OUT / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
-    results.write(folder, {})
+    store.write(folder, {})
     return folder
 
 
@@ -215,7 +216,7 @@ def reconciled(outcome: Outcome, before: machine.Tokens | None, after: machine.T
     return replace(outcome, gates=tuple(gate if one.name == gate.name else one for one in outcome.gates))
 
 
-def _series(source: machine.Server, began: float, ended: float) -> list[results.Series]:
+def _series(source: machine.Server, began: float, ended: float) -> list[Series]:
     try:
         return machine.ask(source, began, ended)
     except ValueError as error:
@@ -252,7 +253,7 @@ def _written(result: Result, outcome: Outcome, folder: Path, status: int) -> int
     for line in sentences.troubles(result):
         say(f"  {line}", sys.stdout)
     try:
-        results.write(folder, files.render(result, outcome.records))
+        store.write(folder, files.render(result, outcome.records))
     except CannotWrite as error:
         _say(str(error))
         return status or CODES["none"]

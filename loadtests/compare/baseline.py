@@ -22,12 +22,13 @@ from urllib.parse import urlsplit
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadtests import results
 from loadtests.analysis.gates import Gate, Side
 from loadtests.analysis.metrics import SECOND
 from loadtests.compare.regression import COMPARISONS, ERROR, MATTERS, CannotCompare, Sample, compare
 from loadtests.records import Outcome, Record
-from loadtests.results import CannotRead, CannotWrite, Check, Environment, Result
+from loadtests.results import build, store
+from loadtests.results.schema import Environment, Result
+from loadtests.results.store import CannotRead, CannotWrite
 from loadtests.runs import hold
 
 HERE: Final = Path(__file__).resolve().parents[1]
@@ -212,7 +213,7 @@ class Judgement:
 def gate(result: Result, records: Sequence[Record], *, stack: str = "dev", folder: Path = FOLDER) -> Judgement:
     """Holds a run against the baseline of its kind. Without one nothing is passed, and it is said how to make one."""
     try:
-        now = make(result, results.to_csv(records))
+        now = make(result, store.to_csv(records))
         then = read(path(result, now.fingerprint, stack=stack, folder=folder))
         found = compare(now.sample, then.sample)
     except CannotCompare as error:
@@ -254,17 +255,15 @@ def changed(then: Environment, now: Environment) -> list[str]:
 
 def applied(result: Result, judgement: Judgement) -> Result:
     """The result with its comparison: a regression fails it, and what could not be compared is no pass."""
-    checks = [
-        Check(name=one.name, side=one.side.value, word=one.word, value=one.value, limit=one.limit, why=one.why)  # type: ignore[arg-type]
-        for one in judgement.gates
-    ]
     verdict, reason = result.verdict, result.reason
     if judgement.passed is False:
         objectives = "the objectives held, but it is " if verdict == "pass" else f"{reason}; and it is "
         verdict, reason = "fail", objectives + judgement.said
     elif judgement.passed is None and verdict == "pass":
         verdict, reason = "none", judgement.said
-    return result.model_copy(update={"gates": [*result.gates, *checks], "verdict": verdict, "reason": reason})
+    return result.model_copy(
+        update={"gates": [*result.gates, *map(build.check, judgement.gates)], "verdict": verdict, "reason": reason}
+    )
 
 
 # --- make baseline ---------------------------------------------------------------------------------------------------
@@ -289,11 +288,11 @@ def main(environment: Mapping[str, str]) -> int:
     """Keeps a run: the newest, or that of RUN. Exit status 2 for one that cannot be kept."""
     try:
         run = Path(environment["RUN"]) if environment.get("RUN") else newest(HERE / "out")
-        result = results.read(run / "result.json")
+        result = store.read(run / "result.json")
         made = make(result, (run / "requests.csv").read_text(encoding="utf-8"))
         file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=folder(environment))
         before = file.exists()
-        results.write(file.parent, {file.name: to_json(made)})
+        store.write(file.parent, {file.name: to_json(made)})
     except (CannotCompare, CannotRead, CannotWrite, OSError) as error:
         print(f"nothing was kept: {error}", file=sys.stderr)
         return 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.report import gateway, words
 from loadtests.report.svg import number, seconds
-from loadtests.results import Result
+from loadtests.results.schema import Result
 
 _SIGNS = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from loadtests.report import gateway, words
 from loadtests.report.svg import Limit, Line, figure, heat, number, plot, seconds
-from loadtests.results import Distribution, Level, Moment, Result
+from loadtests.results.schema import Distribution, Level, Moment, Result
 
 _VERDICTS: Final = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 _STYLE: Final = """

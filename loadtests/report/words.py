@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from loadtests.report.svg import number, seconds
-from loadtests.results import Level, Result
+from loadtests.results.schema import Level, Result
 
 NAMES: Final = {
     "ttft": "time to first token",

@@ -17,8 +17,9 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Final
 
-from loadtests import results
-from loadtests.results import CannotRead, Level, Result
+from loadtests.results import store
+from loadtests.results.schema import Level, Result
+from loadtests.results.store import CannotRead
 from stack.capacity import observed, queueing, serving
 from stack.capacity.observed import ObservedError
 from stack.capacity.serving import SAME, Serving, Speeds
@@ -99,7 +100,7 @@ class Fitted:
 def read(folder: Path) -> Run:
     """A run from the folder that `make load` wrote. Raises CannotSize."""
     try:
-        result = results.read(folder / "result.json")
+        result = store.read(folder / "result.json")
         text = (folder / "requests.csv").read_text(encoding="utf-8")
     except (CannotRead, OSError, UnicodeDecodeError) as error:
         raise CannotSize(f"RUN={folder}: {error}") from None

@@ -12,7 +12,7 @@ from typing import Final
 
 from loadtests.analysis import slo as objectives
 from loadtests.analysis.metrics import Objectives
-from loadtests.results import Answer as Search
+from loadtests.results.schema import Answer as Search
 from loadtests.sizing.check import HeldOut, held_out
 from loadtests.sizing.measured import CannotSize, Fitted, Part, Row, Run, fit, more_slots
 from stack.capacity import cost, steps

@@ -27,7 +27,7 @@ ARROWS: Final = {
         # a load run's words and profile are refused before anything is deployed for it
         "loadtests.runs.words", "loadtests.workload.profiles", "loadtests.workload.replay",
         # the answer that `make size` prints, and what it is given in
-        "loadtests.sizing", "loadtests.sizing.", "loadtests.results", "loadtests.analysis.slo",
+        "loadtests.sizing", "loadtests.sizing.", "loadtests.results.store", "loadtests.analysis.slo",
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import results
 from loadtests.report import files as reports
-from loadtests.results import Answer as Search
+from loadtests.results import store
+from loadtests.results.schema import Answer as Search
 from loadtests.sizing import check, files, measured, sized, words
 from loadtests.sizing.check import HeldOut
 from loadtests.sizing.measured import CannotSize, Run
@@ -37,7 +37,7 @@ USERS = (1, 2, 4, 8)
 
 
 def rows(box: Box) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(results.to_csv(box.records))))
+    return list(csv.DictReader(io.StringIO(store.to_csv(box.records))))
 
 
 @cache
@@ -173,7 +173,7 @@ def test_a_run_that_tells_too_little_says_which_one_would() -> None:
 
 
 def written(folder: Path, lag: float = 0.001) -> Path:
-    results.write(folder, reports.render(sweep(1, 4).result(lag), sweep(1, 4).records))
+    store.write(folder, reports.render(sweep(1, 4).result(lag), sweep(1, 4).records))
     return folder
 
 
