@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 VERSION: Final = 2
 SCHEMA: Final = Path(__file__).parents[1] / "results.schema.json"
+EDGE: Final = 2e-6
+"""Both files round to the microsecond, each in its own way."""
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["ttft", "itl", "itl_p95", "e2e"]
 """What the gateway's tax is told of."""
@@ -47,6 +49,11 @@ class Distribution(Part):
     p95_low: Figure | None
     """The 95% interval of p95; None: too few values."""
     p95_high: Figure | None
+
+
+def inside(part: tuple[float, float], moment: float) -> bool:
+    """Whether a moment of requests.csv lies in `held` or `window` of a level; all are seconds since the beginning."""
+    return part[0] - EDGE <= moment <= part[1] + EDGE
 
 
 class Level(Part):

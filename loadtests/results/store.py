@@ -57,7 +57,7 @@ def read(path: Path) -> Result:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
-        raise CannotRead(f"{path} is no result of this version: {place}: {first['msg']}") from error
+        raise CannotRead(f"{path} is no result of this version: {place}: {first['msg']}; run the test again") from error
 
 
 def to_csv(records: Sequence[Record]) -> str:

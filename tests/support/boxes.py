@@ -12,6 +12,7 @@ from loadtests.analysis import gates, slo
 from loadtests.records import Record
 from loadtests.results import build, figures
 from loadtests.results.schema import Environment, Level, Result
+from loadtests.runs.hold import settled
 from tests.support.records import record
 
 PEOPLE: Final = slo.preset("people")
@@ -62,7 +63,8 @@ class Box:
                 told.append(self._record(users, int(who), asked, asked_at, first, now, int(tokens)))
                 heapq.heappush(coming, (now + chance.expovariate(1 / self.think), int(who)))
             working = [one for one in working if one[3] < self.tokens]
-        self.levels.append(figures.level(_label(users), users, told, PEOPLE))
+        whole = round(1e9 * self.started), round(1e9 * (self.started + seconds))
+        self.levels.append(figures.level(_label(users), users, told, PEOPLE, settled(told, whole)))
         self.records += told
         self.started += seconds + BETWEEN
         return self

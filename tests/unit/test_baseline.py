@@ -18,7 +18,7 @@ from loadtests.records import Record
 from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result
-from tests.support.records import record
+from tests.support.records import MS, record
 
 AT_ONCE, TURNS = 20, 8
 ENVIRONMENT = Environment(
@@ -178,6 +178,15 @@ def test_other_models_are_another_baseline() -> None:
 def test_a_run_that_may_not_be_believed_is_not_kept(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(CannotCompare, match=says):
         baseline.make(built(requests(), **changes), store.to_csv(requests()))
+
+
+def test_what_is_kept_is_what_the_report_is_about() -> None:
+    """The warm-up was looked for once more in the rows, and ended elsewhere than in the report."""
+    part = 10_050 * MS, 35_050 * MS
+    result = built(requests(), window=part)
+    kept = baseline.make(result, store.to_csv(requests())).sample
+    assert len(kept.e2e) == result.whole.requests == 250
+    assert np.mean(kept.rates) == pytest.approx(result.whole.tokens_per_second, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", ["search", "sweep", "ramp"])

@@ -158,7 +158,7 @@ def test_the_table_has_a_row_for_each_request() -> None:
         ("{", "cannot be read as a result"),
         ("[]", "schema_version None; this program reads 2"),
         ('{"schema_version": 1}', "schema_version 1; this program reads 2"),
-        ('{"schema_version": 2}', r"is no result of this version: \w+: Field required"),
+        ('{"schema_version": 2}', r"is no result of this version: \w+: Field required; run the test again"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
