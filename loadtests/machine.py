@@ -17,7 +17,10 @@ from typing import Any, Final
 
 import requests
 
-from loadtests.results.schema import Series
+from loadtests.analysis.metrics import SECOND
+from loadtests.records import Record
+from loadtests.results.figures import span
+from loadtests.results.schema import POWER, Series
 from loadtests.target import Target
 
 SERVER: Final = "LOAD_SERVER"
@@ -42,7 +45,7 @@ class Query:
 
 QUERIES: Final = (
     Query("GPU memory", "GiB", "sum(DCGM_FI_DEV_FB_USED) / 1024 or sum(nvidia_smi_memory_used_bytes) / 2^30"),
-    Query("GPU power", "W", "sum(DCGM_FI_DEV_POWER_USAGE) or sum(nvidia_smi_power_draw_watts)"),
+    Query(POWER, "W", "sum(DCGM_FI_DEV_POWER_USAGE) or sum(nvidia_smi_power_draw_watts)"),
     Query("GPU load", "%", "avg(DCGM_FI_DEV_GPU_UTIL) or 100 * avg(nvidia_smi_utilization_gpu_ratio)"),
     Query("processor load", "%", '100 - 100 * avg(rate(node_cpu_seconds_total{mode="idle"}[1m]))'),
     Query("requests at the engines", "", "sum(gateway_engine_in_flight)"),
@@ -139,6 +142,19 @@ def _counted(source: Server) -> Tokens:
         if said.get("consumer") == source.consumer and said.get("direction") in sums:
             sums[said["direction"]] += float(value)
     return Tokens(input=round(sums["input"]), output=round(sums["output"]))
+
+
+def during(source: Server, records: Sequence[Record]) -> list[Series]:
+    """The figures while these requests ran, counted from the first intended start as everything in a result is.
+
+    Raises:
+        ValueError: Prometheus cannot be reached or refuses; the message says where and why.
+    """
+    if not records:
+        return []
+    apart = time.time() - time.monotonic()
+    low, high = span(records)
+    return ask(source, low / SECOND + apart, high / SECOND + apart)
 
 
 def ask(source: Server, start: float, end: float, queries: Sequence[Query] = QUERIES) -> list[Series]:

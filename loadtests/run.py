@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from loadtests.analysis import gates
 from loadtests.analysis.gates import Server
 from loadtests.compare import baseline, tax
 from loadtests.generator.loads import Closed, FleetError, Load, Open, Replay
+from loadtests.records import Record
 from loadtests.report import files
 from loadtests.report import words as sentences
 from loadtests.results import build, store
@@ -162,7 +163,7 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
             server=Server(warm=warm, shared_prefix=profile.shared_prefix), stopped=stop, told=progress.told,
             said=progress.line,
         ).run()  # fmt: skip
-    series = _series(wanted.server, began, time.time())
+    series = _series(wanted.server, outcome.records)
     outcome = reconciled(outcome, before, _counted(wanted.server, settled=True))
     result = build.result(
         outcome.records, wanted.words.objectives, _environment(wanted, nonce), title=_title(wanted.words),
@@ -216,9 +217,9 @@ def reconciled(outcome: Outcome, before: machine.Tokens | None, after: machine.T
     return replace(outcome, gates=tuple(gate if one.name == gate.name else one for one in outcome.gates))
 
 
-def _series(source: machine.Server, began: float, ended: float) -> list[Series]:
+def _series(source: machine.Server, records: Sequence[Record]) -> list[Series]:
     try:
-        return machine.ask(source, began, ended)
+        return machine.during(source, records)
     except ValueError as error:
         _say(str(error))
         return []

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 VERSION: Final = 2
 SCHEMA: Final = Path(__file__).parents[1] / "results.schema.json"
+POWER: Final = "GPU power"
+"""The series of what all cards of the host draw, watts."""
 EDGE: Final = 2e-6
 """Both files round to the microsecond, each in its own way."""
 Figure = Annotated[float, Field(allow_inf_nan=False)]

@@ -58,6 +58,7 @@ def document(sized: Sized, settings: dict[str, Any]) -> dict[str, Any]:
             "sure": [_option(one) for one in sized.choice.sure],
             "perhaps": [_option(one) for one in sized.choice.perhaps],
         },
+        "card": None if sized.card is None else asdict(sized.card),
         "bill": None if sized.bill is None else asdict(sized.bill),
         "beside": None if sized.beside is None else asdict(sized.beside),
         "proposed": settings,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from loadtests.analysis import gates, slo
 from loadtests.records import Record
 from loadtests.results import build, figures
-from loadtests.results.schema import Environment, Level, Result
+from loadtests.results.schema import Environment, Level, Result, Series
 from loadtests.runs.hold import settled
 from tests.support.records import record
 
@@ -82,15 +83,17 @@ class Box:
         )  # fmt: skip
         return made
 
-    def result(self, lag: float = 0.001, **changes: Any) -> Result:
+    def result(self, lag: float = 0.001, series: Sequence[Series] = (), gpus: str = "none", **changes: Any) -> Result:
         """What the run says; `changes`: of its environment's configuration."""
         checks = gates.check(self.records, PEOPLE, client=gates.Client(lag=lag, cpu=0.1, dropped=0, clock=0.0))
         loads = ", ".join(f"{level.load:g}" for level in self.levels)
         told = {"UNIT": "users", "SHAPE": "sweep", "LOADS": loads, "engine.parallel": str(self.slots), **changes}
         return build.result(
             self.records, PEOPLE,
-            Environment(target="https://localhost:8443", hardware={}, versions={}, configuration=told, seeds={}),
+            Environment(target="https://localhost:8443", hardware={"GPUs": gpus}, versions={}, configuration=told,
+                        seeds={}),
             title="chat: 1, 2, 4 users", started="2026-01-02T03:04:05Z", checks=checks, levels=self.levels,
+            series=series,
         )  # fmt: skip
 
 

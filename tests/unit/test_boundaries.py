@@ -67,13 +67,14 @@ LOADTESTS: Final = {
     "report": {"records", "results"},
     "compare": {"analysis", "client", "records", "report", "results"},
     "sizing": {"analysis", "report", "results"},
-    "machine": {"results", "target"},
+    "machine": {"analysis", "records", "results", "target"},
     "client": {"records"},
     "users": {"client", "records", "target", "workload"},
     "generator": {"analysis", "client", "records", "target", "users", "workload"},
     "runs": {"analysis", "client", "generator", "records", "report", "results", "target", "workload"},
     "run": {
-        "analysis", "compare", "generator", "machine", "report", "results", "runs", "target", "users", "workload",
+        "analysis", "compare", "generator", "machine", "records", "report", "results", "runs", "target", "users",
+        "workload",
     },
     "locustfile": {"analysis", "generator", "report", "results", "target", "workload"},
 }  # fmt: skip
