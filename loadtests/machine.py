@@ -20,7 +20,7 @@ import requests
 from loadtests.analysis.metrics import SECOND
 from loadtests.records import Record
 from loadtests.results.figures import span
-from loadtests.results.schema import POWER, Series
+from loadtests.results.schema import POWER, Series, rounded
 from loadtests.target import Target
 
 SERVER: Final = "LOAD_SERVER"
@@ -228,7 +228,7 @@ def read(rows: Any, start: float) -> list[tuple[float, float]]:
         pairs = [(float(at) - start, float(value)) for at, value in values]
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise _no_answer(rows) from error
-    return [(round(at, 3), float(f"{value:.6g}")) for at, value in pairs if abs(value) < float("inf")]
+    return [(round(at, 3), rounded(value)) for at, value in pairs if abs(value) < float("inf")]
 
 
 def resident(target: Target, model: str) -> bool | None:

@@ -51,7 +51,6 @@ from loadtests.workload.profiles import Profile
 
 OUT: Final = Path(__file__).parent / "out"
 CODES: Final = {"pass": 0, "fail": 1, "none": 1}
-SIGNS: Final = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 USAGE: Final = 2
 STOPPED: Final = 130
 EMBEDDINGS: Final = ("embed", "native-embed")
@@ -247,7 +246,7 @@ def _title(wanted: Words) -> str:
 
 def _written(result: Result, outcome: Outcome, folder: Path, status: int) -> int:
     """Writes the report and says what is in it. The exit status: this one, or that nothing could be written."""
-    say(f"{SIGNS[result.verdict]}  {sentences.headline(result)}", sys.stdout)
+    say(f"{sentences.VERDICTS[result.verdict]}  {sentences.headline(result)}", sys.stdout)
     for gate in result.gates:
         if gate.word != "PASS":
             say(f"  gate {gate.name}: {gate.word}, {gate.value} (allowed: {gate.limit})", sys.stdout)

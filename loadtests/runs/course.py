@@ -27,7 +27,6 @@ from loadtests.runs.words import Shape, Unit, Words
 
 SLICES: Final = 10
 """A ramp is told in so many parts of its time."""
-LEAST_REQUESTS: Final = 50
 SETTLED: Final = 0.5
 """Of the repetitions of a search, so many must stand still. Around its knee a queue drifts by chance: at nine tenths of
 the capacity 9 of 21 did, and the load that was found was right within 2%."""

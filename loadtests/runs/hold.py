@@ -17,7 +17,7 @@ from loadtests.analysis import gates, metrics, slo, stats
 from loadtests.analysis.gates import Gate, Server
 from loadtests.analysis.metrics import Objectives
 from loadtests.generator.loads import Held, Load
-from loadtests.records import Outcome, Record
+from loadtests.records import Outcome, Record, in_order
 from loadtests.results import figures
 from loadtests.results.schema import Level
 from loadtests.results.verdict import Said, judge
@@ -139,7 +139,7 @@ def settled(records: Sequence[Record], whole: tuple[int, int] | None = None) -> 
         records: every request of the load.
         whole: when it began and when it ended, nanoseconds; without, its first and its last intended start.
     """
-    ordered = sorted(records, key=lambda one: one.intended_ns)
+    ordered = in_order(records)
     if not ordered:
         return whole or figures.span(ordered)
     low, high = ordered[0].intended_ns, ordered[-1].intended_ns + 1

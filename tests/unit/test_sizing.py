@@ -358,6 +358,7 @@ def test_the_figures_and_the_summary_are_sound(kind: str) -> None:
     assert content["active"]["low"] <= content["planned"] <= content["active"]["high"]
     assert not re.search(r"\bnan\b|\binf\b|NaN|Infinity", written["size.json"] + written["summary.md"])
     assert written["summary.md"].startswith("## ")
+    assert not re.search(r"(?<!\\)<", written["summary.md"]), "a model's name is no markup"
     assert written == files.render(answered(kind), {"engine.parallel": 8}, "")
 
 
