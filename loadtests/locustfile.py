@@ -31,13 +31,15 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself looks only beside this file
 
-from loadtests import results, target
+from loadtests import target
 from loadtests.analysis import gates, slo
 from loadtests.generator import clocks, recorder, rows, shapes
 from loadtests.generator.recorder import Collector
 from loadtests.generator.seats import Seat
 from loadtests.generator.station import Station
 from loadtests.report import files
+from loadtests.results import build, schema, store
+from loadtests.results.store import CannotWrite
 from loadtests.workload import profiles
 
 END: Final = "load-end"
@@ -158,9 +160,9 @@ class Run:
         if self.began is None:
             return
         records, client = self.collector.records, self.collector.client()
-        result = results.build(
+        result = build.result(
             records, OBJECTIVES,
-            results.Environment(
+            schema.Environment(
                 target=TARGET.url, hardware={}, versions={"locust": version("locust")},
                 configuration={"PROFILE": PROFILE.name, "MODEL": TARGET.model}, seeds={"SEED": SEED},
             ),
@@ -169,8 +171,8 @@ class Run:
             stopped=self.collector.trouble,
         )  # fmt: skip
         try:
-            results.write(folder, files.render(result, records))
-        except results.CannotWrite as error:
+            store.write(folder, files.render(result, records))
+        except CannotWrite as error:
             logger.error(error)  # noqa: TRY400  (a sentence for people, not a place in the program)
         else:
             logger.info("%s: %s. The report is in %s", result.verdict.upper(), result.reason, folder)

@@ -17,7 +17,10 @@ from typing import Any, Final
 
 import requests
 
-from loadtests.results import Series
+from loadtests.analysis.metrics import SECOND
+from loadtests.records import Record
+from loadtests.results.figures import span
+from loadtests.results.schema import POWER, Series, rounded
 from loadtests.target import Target
 
 SERVER: Final = "LOAD_SERVER"
@@ -42,7 +45,7 @@ class Query:
 
 QUERIES: Final = (
     Query("GPU memory", "GiB", "sum(DCGM_FI_DEV_FB_USED) / 1024 or sum(nvidia_smi_memory_used_bytes) / 2^30"),
-    Query("GPU power", "W", "sum(DCGM_FI_DEV_POWER_USAGE) or sum(nvidia_smi_power_draw_watts)"),
+    Query(POWER, "W", "sum(DCGM_FI_DEV_POWER_USAGE) or sum(nvidia_smi_power_draw_watts)"),
     Query("GPU load", "%", "avg(DCGM_FI_DEV_GPU_UTIL) or 100 * avg(nvidia_smi_utilization_gpu_ratio)"),
     Query("processor load", "%", '100 - 100 * avg(rate(node_cpu_seconds_total{mode="idle"}[1m]))'),
     Query("requests at the engines", "", "sum(gateway_engine_in_flight)"),
@@ -141,6 +144,19 @@ def _counted(source: Server) -> Tokens:
     return Tokens(input=round(sums["input"]), output=round(sums["output"]))
 
 
+def during(source: Server, records: Sequence[Record]) -> list[Series]:
+    """The figures while these requests ran, counted from the first intended start as everything in a result is.
+
+    Raises:
+        ValueError: Prometheus cannot be reached or refuses; the message says where and why.
+    """
+    if not records:
+        return []
+    apart = time.time() - time.monotonic()
+    low, high = span(records)
+    return ask(source, low / SECOND + apart, high / SECOND + apart)
+
+
 def ask(source: Server, start: float, end: float, queries: Sequence[Query] = QUERIES) -> list[Series]:
     """The figures between two moments (seconds since 1970), without those that Prometheus does not have.
 
@@ -212,7 +228,7 @@ def read(rows: Any, start: float) -> list[tuple[float, float]]:
         pairs = [(float(at) - start, float(value)) for at, value in values]
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise _no_answer(rows) from error
-    return [(round(at, 3), float(f"{value:.6g}")) for at, value in pairs if abs(value) < float("inf")]
+    return [(round(at, 3), rounded(value)) for at, value in pairs if abs(value) < float("inf")]
 
 
 def resident(target: Target, model: str) -> bool | None:

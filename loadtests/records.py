@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -66,3 +67,8 @@ class Record:
     outcome: Outcome
     status: int | None = None
     error: str = ""
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By their intended starts; of two at the same moment always in the same order, whoever reported first."""
+    return sorted(records, key=lambda one: (one.intended_ns, one.session, one.turn, one.worker))

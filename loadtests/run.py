@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,15 +27,17 @@ from typing import Final
 
 import gevent
 
-from loadtests import machine, results, target, users
+from loadtests import machine, target, users
 from loadtests.analysis import gates
 from loadtests.analysis.gates import Server
 from loadtests.compare import baseline, tax
-from loadtests.compare.tax import Tax
 from loadtests.generator.loads import Closed, FleetError, Load, Open, Replay
+from loadtests.records import Record
 from loadtests.report import files
 from loadtests.report import words as sentences
-from loadtests.results import CannotWrite, Environment, Result
+from loadtests.results import build, store
+from loadtests.results.schema import Environment, Result, Series, Tax
+from loadtests.results.store import CannotWrite
 from loadtests.runs import ready, words
 from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import label
@@ -49,7 +51,6 @@ from loadtests.workload.profiles import Profile
 
 OUT: Final = Path(__file__).parent / "out"
 CODES: Final = {"pass": 0, "fail": 1, "none": 1}
-SIGNS: Final = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 USAGE: Final = 2
 STOPPED: Final = 130
 EMBEDDINGS: Final = ("embed", "native-embed")
@@ -161,9 +162,9 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
             server=Server(warm=warm, shared_prefix=profile.shared_prefix), stopped=stop, told=progress.told,
             said=progress.line,
         ).run()  # fmt: skip
-    series = _series(wanted.server, began, time.time())
+    series = _series(wanted.server, outcome.records)
     outcome = reconciled(outcome, before, _counted(wanted.server, settled=True))
-    result = results.build(
+    result = build.result(
         outcome.records, wanted.words.objectives, _environment(wanted, nonce), title=_title(wanted.words),
         started=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"), checks=outcome.gates,
         levels=outcome.levels, series=series, found=outcome.found, stopped=stop.why or outcome.trouble,
@@ -193,7 +194,7 @@ def _folder(wanted: Words) -> Path:
     """Where the report goes. Raises CannotWrite now, not after an hour."""
     name = "".join(one if one.isalnum() else "-" for one in wanted.profile.lower())[:40]
     folder = wanted.out or OUT / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
-    results.write(folder, {})
+    store.write(folder, {})
     return folder
 
 
@@ -215,9 +216,9 @@ def reconciled(outcome: Outcome, before: machine.Tokens | None, after: machine.T
     return replace(outcome, gates=tuple(gate if one.name == gate.name else one for one in outcome.gates))
 
 
-def _series(source: machine.Server, began: float, ended: float) -> list[results.Series]:
+def _series(source: machine.Server, records: Sequence[Record]) -> list[Series]:
     try:
-        return machine.ask(source, began, ended)
+        return machine.during(source, records)
     except ValueError as error:
         _say(str(error))
         return []
@@ -245,14 +246,14 @@ def _title(wanted: Words) -> str:
 
 def _written(result: Result, outcome: Outcome, folder: Path, status: int) -> int:
     """Writes the report and says what is in it. The exit status: this one, or that nothing could be written."""
-    say(f"{SIGNS[result.verdict]}  {sentences.headline(result)}", sys.stdout)
+    say(f"{sentences.VERDICTS[result.verdict]}  {sentences.headline(result)}", sys.stdout)
     for gate in result.gates:
         if gate.word != "PASS":
             say(f"  gate {gate.name}: {gate.word}, {gate.value} (allowed: {gate.limit})", sys.stdout)
     for line in sentences.troubles(result):
         say(f"  {line}", sys.stdout)
     try:
-        results.write(folder, files.render(result, outcome.records))
+        store.write(folder, files.render(result, outcome.records))
     except CannotWrite as error:
         _say(str(error))
         return status or CODES["none"]

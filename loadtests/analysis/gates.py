@@ -16,7 +16,7 @@ import numpy as np
 from loadtests.analysis import cache as caches
 from loadtests.analysis import metrics, slo, stats
 from loadtests.analysis.metrics import Objectives
-from loadtests.records import Outcome, Record
+from loadtests.records import Outcome, Record, in_order
 
 LITTLE: Final = 0.02
 BLURRED: Final = 0.25
@@ -109,7 +109,7 @@ def check(
             the first answers could have ended to the last start.
     """
     client, server = client or Client(), server or Server()
-    ordered = sorted(records, key=lambda one: one.intended_ns)
+    ordered = in_order(records)
     inside = [one for one in ordered if window is None or window[0] <= one.intended_ns < window[1]]
     return (
         completed(inside, ordered),

@@ -22,13 +22,12 @@ from urllib.parse import urlsplit
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadtests import results
 from loadtests.analysis.gates import Gate, Side
-from loadtests.analysis.metrics import SECOND
 from loadtests.compare.regression import COMPARISONS, ERROR, MATTERS, CannotCompare, Sample, compare
 from loadtests.records import Outcome, Record
-from loadtests.results import CannotRead, CannotWrite, Check, Environment, Result
-from loadtests.runs import hold
+from loadtests.results import build, store
+from loadtests.results.schema import Environment, Result, inside
+from loadtests.results.store import CannotRead, CannotWrite
 
 HERE: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = HERE / "baselines"
@@ -91,33 +90,22 @@ def _seconds(cell: str) -> float | None:
     return float(cell) / 1000 if cell else None
 
 
-def sample(listed: Sequence[Row]) -> Sample:
-    """The measured part of a run: behind the warm-up. Raises CannotCompare for too few answers."""
-    low, high = hold.settled([_record(one) for one in listed])
-    inside = [one for one in listed if one.ok and low <= one.start * SECOND < high]
-    if len(inside) < LEAST:
-        raise CannotCompare(f"{len(inside)} answers behind the warm-up are too few: a comparison takes {LEAST}")
-    kept = inside[:: math.ceil(len(inside) / KEPT)]
+def sample(listed: Sequence[Row], window: tuple[float, float]) -> Sample:
+    """The requests of the measured part of a run (`Level.window`). Raises CannotCompare for too few answers."""
+    measured = [one for one in listed if one.ok and inside(window, one.start)]
+    if len(measured) < LEAST:
+        raise CannotCompare(f"{len(measured)} answers behind the warm-up are too few: a comparison takes {LEAST}")
+    kept = measured[:: math.ceil(len(measured) / KEPT)]
     numbers = {session: k for k, session in enumerate(dict.fromkeys(one.session for one in kept))}
     return Sample(
         sessions=[numbers[one.session] for one in kept],
         ttft=[_short(one.ttft) for one in kept], tpot=[_short(one.tpot) for one in kept],
-        e2e=[_short(one.e2e) for one in kept], rates=_rates(listed, low / SECOND, high / SECOND),
+        e2e=[_short(one.e2e) for one in kept], rates=_rates(listed, *window),
     )  # fmt: skip
 
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.5g}")
-
-
-def _record(one: Row) -> Record:
-    """As much of a record as tells where the warm-up ends."""
-    start = round(one.start * SECOND)
-    return Record(
-        scenario="", model=one.model, session=one.session, turn=0, worker=0, intended_ns=start, sent_ns=start,
-        first_ns=None if one.ttft is None else start + round(one.ttft * SECOND),
-        done_ns=start + round(one.e2e * SECOND), outcome=Outcome.OK if one.ok else Outcome.ERROR,
-    )  # fmt: skip
 
 
 def _rates(listed: Sequence[Row], low: float, high: float) -> list[float]:
@@ -173,7 +161,7 @@ def make(result: Result, csv_text: str) -> Baseline:
     return Baseline(
         baseline_version=VERSION, fingerprint=fingerprint(result, [one.model for one in listed]), title=result.title,
         started=result.started, requests=sum(one.ok for one in listed), environment=result.environment,
-        sample=sample(listed),
+        sample=sample(listed, result.whole.window),
     )  # fmt: skip
 
 
@@ -212,7 +200,7 @@ class Judgement:
 def gate(result: Result, records: Sequence[Record], *, stack: str = "dev", folder: Path = FOLDER) -> Judgement:
     """Holds a run against the baseline of its kind. Without one nothing is passed, and it is said how to make one."""
     try:
-        now = make(result, results.to_csv(records))
+        now = make(result, store.to_csv(records))
         then = read(path(result, now.fingerprint, stack=stack, folder=folder))
         found = compare(now.sample, then.sample)
     except CannotCompare as error:
@@ -254,17 +242,15 @@ def changed(then: Environment, now: Environment) -> list[str]:
 
 def applied(result: Result, judgement: Judgement) -> Result:
     """The result with its comparison: a regression fails it, and what could not be compared is no pass."""
-    checks = [
-        Check(name=one.name, side=one.side.value, word=one.word, value=one.value, limit=one.limit, why=one.why)  # type: ignore[arg-type]
-        for one in judgement.gates
-    ]
     verdict, reason = result.verdict, result.reason
     if judgement.passed is False:
         objectives = "the objectives held, but it is " if verdict == "pass" else f"{reason}; and it is "
         verdict, reason = "fail", objectives + judgement.said
     elif judgement.passed is None and verdict == "pass":
         verdict, reason = "none", judgement.said
-    return result.model_copy(update={"gates": [*result.gates, *checks], "verdict": verdict, "reason": reason})
+    return result.model_copy(
+        update={"gates": [*result.gates, *map(build.check, judgement.gates)], "verdict": verdict, "reason": reason}
+    )
 
 
 # --- make baseline ---------------------------------------------------------------------------------------------------
@@ -289,11 +275,11 @@ def main(environment: Mapping[str, str]) -> int:
     """Keeps a run: the newest, or that of RUN. Exit status 2 for one that cannot be kept."""
     try:
         run = Path(environment["RUN"]) if environment.get("RUN") else newest(HERE / "out")
-        result = results.read(run / "result.json")
+        result = store.read(run / "result.json")
         made = make(result, (run / "requests.csv").read_text(encoding="utf-8"))
         file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=folder(environment))
         before = file.exists()
-        results.write(file.parent, {file.name: to_json(made)})
+        store.write(file.parent, {file.name: to_json(made)})
     except (CannotCompare, CannotRead, CannotWrite, OSError) as error:
         print(f"nothing was kept: {error}", file=sys.stderr)
         return 2

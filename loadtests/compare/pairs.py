@@ -23,8 +23,9 @@ from pydantic import ValidationError, field_validator
 from loadtests.analysis import metrics
 from loadtests.client.stream import Client, LoopProbe, Request
 from loadtests.compare import tax
-from loadtests.compare.tax import Pair, Part, Tax
+from loadtests.compare.tax import Pair
 from loadtests.records import Outcome, Record
+from loadtests.results.schema import Handshake, Part, Streams, Tax
 
 PATH: Final = "/v1/chat/completions"
 ASK: Final = "Write the numbers from one to five hundred as words, and nothing else."
@@ -157,7 +158,7 @@ def probes(
     return [pair for one in running for pair in one.get()]
 
 
-def handshake(asked: Asked, key: str) -> tax.Handshake | None:
+def handshake(asked: Asked, key: str) -> Handshake | None:
     """New connections, one after the other: what the first request of a client pays once."""
     records: list[list[Record]] = [[], []]
     for _ in range(CONNECTIONS):
@@ -176,7 +177,7 @@ def processor(process: int) -> float | None:
         return None
 
 
-def _sentence(one: tax.Streams) -> str:
+def _sentence(one: Streams) -> str:
     first = next((added for added in one.added if added.metric == "ttft"), None)
     if first is None:
         return f"{one.streams} at once: too few pairs came whole ({one.pairs} of {one.pairs + one.failed})"

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field
 
 from loadtests.analysis import metrics, stats
 from loadtests.analysis.stats import Interval, TooFew
 from loadtests.records import Outcome, Record
+from loadtests.results.schema import Added, Handshake, Metric, Streams, Tax, rounded
 
 LAG: Final = 0.002
 """Above it the client's own loop was late too often for differences of a millisecond (seconds, p99)."""
@@ -29,8 +29,6 @@ EXACT: Final = 40
 """Up to so many differences the signed ranks are counted exactly; beyond, their normal law is good."""
 FILE: Final = "LOAD_TAX_FILE"
 """The environment variable that says where a run finds what was measured before it."""
-Metric = Literal["ttft", "itl", "itl_p95", "e2e"]
-Figure = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,71 +39,6 @@ class Pair:
     through: Record
     stream: int = 0
     """Which of the streams that ran at the same time it is of."""
-
-
-class Part(BaseModel):
-    """Closed and frozen, as the rest of a result."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Added(Part):
-    """What is added to one metric: the median difference of the pairs and its 95% interval."""
-
-    metric: Metric
-    pairs: int
-    worth: Figure
-    """How many independent pairs these are worth."""
-    direct: Figure
-    """The median of the direct requests."""
-    through: Figure
-    added: Figure
-    low: Figure
-    high: Figure
-
-
-class Streams(Part):
-    """One number of streams at a time."""
-
-    streams: int
-    pairs: int
-    failed: int
-    """Pairs of which one did not come whole: left out."""
-    uneven: int
-    """Pairs whose answers differ in length: left out of `e2e`."""
-    added: list[Added]
-    cpu: Figure | None
-    """Processor time of the gateway for a request; None: not known."""
-
-
-class Handshake(Part):
-    """A new connection: medians."""
-
-    connections: int
-    direct: Figure
-    """TCP to the engine."""
-    through: Figure
-    """TCP to the gateway."""
-    tls: Figure | None
-    """TLS with the gateway, after TCP; None without TLS."""
-
-
-class Tax(Part):
-    """What the gateway adds, at each number of streams."""
-
-    direct: str
-    """Where the direct requests went."""
-    through: str
-    model: str
-    router: str
-    """What stands between gateway and engine."""
-    seed: int
-    tokens: int
-    """Asked of each answer."""
-    levels: list[Streams]
-    handshake: Handshake | None
-    caution: str
-    """Why the figures may be wrong; empty when nothing is known against them."""
 
 
 # --- one metric ------------------------------------------------------------------------------------------------------
@@ -193,15 +126,10 @@ def added(name: Metric, pairs: Sequence[Pair]) -> Added | None:
     except TooFew:
         return None
     return Added(
-        metric=name, pairs=len(told), worth=_number(worth), direct=_number(float(np.median(direct_s))),
-        through=_number(float(np.median(through_s))), added=_number(found.value), low=_number(found.low),
-        high=_number(found.high),
+        metric=name, pairs=len(told), worth=rounded(worth), direct=rounded(float(np.median(direct_s))),
+        through=rounded(float(np.median(through_s))), added=rounded(found.value), low=rounded(found.low),
+        high=rounded(found.high),
     )  # fmt: skip
-
-
-def _number(value: float) -> float:
-    """Six significant digits."""
-    return float(f"{value:.6g}")
 
 
 # --- a measurement ---------------------------------------------------------------------------------------------------
@@ -214,7 +142,7 @@ def level(streams: int, pairs: Sequence[Pair], cpu: float | None = None) -> Stre
     found = [one for name in METRICS if (one := added(name, alike if name == "e2e" else whole)) is not None]
     return Streams(
         streams=streams, pairs=len(whole), failed=len(pairs) - len(whole), uneven=sum(not even(one) for one in whole),
-        added=found, cpu=None if cpu is None or not pairs else _number(cpu / len(pairs)),
+        added=found, cpu=None if cpu is None or not pairs else rounded(cpu / len(pairs)),
     )  # fmt: skip
 
 
@@ -227,7 +155,7 @@ def handshake(direct: Sequence[Record], through: Sequence[Record]) -> Handshake 
         return None
 
     def median(values: Sequence[int]) -> float:
-        return _number(float(np.median(values)) / metrics.SECOND)
+        return rounded(float(np.median(values)) / metrics.SECOND)
 
     return Handshake(
         connections=len(guarded), direct=median(plain), through=median(guarded),

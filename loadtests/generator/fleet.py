@@ -31,7 +31,7 @@ from loadtests.generator import recorder
 from loadtests.generator.loads import Closed, FleetError, Held, Load, Open, Replay
 from loadtests.generator.recorder import Collector
 from loadtests.generator.worker import END, GO, PREPARE, READY, UP, Orders, Task
-from loadtests.records import Record
+from loadtests.records import Record, in_order
 from loadtests.target import Target
 from loadtests.workload.profiles import Profile
 
@@ -164,9 +164,12 @@ class Fleet:
         self._wait(lambda: collector.complete, grace + LAST_S)
         if collector.trouble:
             raise FleetError(collector.trouble)
-        records = sorted(collector.records, key=lambda one: (one.intended_ns, one.session, one.turn, one.worker))
         return Held(
-            records=tuple(records), began_ns=began, ended_ns=ended, client=collector.client(), stopped=bool(interrupts)
+            records=tuple(in_order(collector.records)),
+            began_ns=began,
+            ended_ns=ended,
+            client=collector.client(),
+            stopped=bool(interrupts),
         )
 
     @property

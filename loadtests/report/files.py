@@ -1,4 +1,4 @@
-"""All files of a run, to be written in one go by `results.write`."""
+"""All files of a run, to be written in one go by `store.write`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from loadtests.records import Record
 from loadtests.report import markdown, page
-from loadtests.results import Result, to_csv, to_json
+from loadtests.results.schema import Result
+from loadtests.results.store import to_csv, to_json
 
 
 def render(result: Result, records: Sequence[Record]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from loadtests.compare.tax import Added, Streams, Tax
+from loadtests.results.schema import Added, Streams, Tax
 
 METRICS: Final = {
     "ttft": "time to first token", "itl": "inter-token latency, mean of an answer",

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from loadtests.report import gateway, words
 from loadtests.report.svg import number, seconds
-from loadtests.results import Result
-
-_SIGNS = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
+from loadtests.results.schema import Result
 
 
 def render(result: Result) -> str:
     """Markdown: the sentence, the gates that are not passed, the figures."""
-    rows = [f"## {_SIGNS[result.verdict]}: {_cell(result.title)}", "", f"**{_cell(words.headline(result))}**", ""]
+    rows = [f"## {words.VERDICTS[result.verdict]}: {cell(result.title)}", "", f"**{cell(words.headline(result))}**", ""]
     if not result.complete:
-        rows += [f"The run is not complete: {_cell(result.stopped)}.", ""]
+        rows += [f"The run is not complete: {cell(result.stopped)}.", ""]
     passed = sum(gate.word == "PASS" for gate in result.gates)
     rows += [f"Gates: {passed} of {len(result.gates)} passed."]
     rows += [
-        f"- {gate.word} {_cell(gate.name)}: {_cell(gate.value)} (allowed: {_cell(gate.limit)})"
+        f"- {gate.word} {cell(gate.name)}: {cell(gate.value)} (allowed: {cell(gate.limit)})"
         for gate in result.gates
         if gate.word != "PASS"
     ]
-    rows += [f"- {_cell(one)}" for one in words.troubles(result)]
+    rows += [f"- {cell(one)}" for one in words.troubles(result)]
     rows += ["", "| | p50 | p90 | p95 (95% interval) | p99 | n |", "|---|---|---|---|---|---|"]
     for name, one in ((name, result.whole.metrics[name]) for name in words.NAMES if name in result.whole.metrics):
         interval = "too few" if one.p95_low is None else f"{seconds(one.p95_low)} to {seconds(one.p95_high or 0)}"
@@ -40,16 +38,16 @@ def render(result: Result) -> str:
         "",
     ]
     if result.tax is not None:
-        rows += [_cell(gateway.sentence(result.tax)), ""]
+        rows += [cell(gateway.sentence(result.tax)), ""]
     return "\n".join(rows)
 
 
 def _where(result: Result) -> str:
     """Which of several loads the figures are of."""
-    return f"At {_cell(result.whole.label)}: " if result.levels else ""
+    return f"At {cell(result.whole.label)}: " if result.levels else ""
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Words of a server or a person must not become markup."""
     flat = " ".join(text.split())
     for sign in "\\`*_[]<>|#":

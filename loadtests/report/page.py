@@ -8,9 +8,8 @@ from typing import Final
 
 from loadtests.report import gateway, words
 from loadtests.report.svg import Limit, Line, figure, heat, number, plot, seconds
-from loadtests.results import Distribution, Level, Moment, Result
+from loadtests.results.schema import Distribution, Level, Moment, Result
 
-_VERDICTS: Final = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 _STYLE: Final = """
 :root{color-scheme:light dark;--back:#fff;--ink:#1b1f24;--soft:#59636e;--line:#d8dee4;--card:#f6f8fa;--good:#116329;
 --good-back:#dafbe1;--bad:#a40e26;--bad-back:#ffebe9;--none:#7d4e00;--none-back:#fff3cd;--c1:#0067b1;--c2:#c2510a;
@@ -68,7 +67,7 @@ def render(result: Result) -> str:
             _machine(result), _gateway(result), _figures(result), _others(result), _where(result),
         ]
     )  # fmt: skip
-    return document(f"{_VERDICTS[result.verdict]}: {result.title}", body)
+    return document(f"{words.VERDICTS[result.verdict]}: {result.title}", body)
 
 
 def document(title: str, body: str) -> str:
@@ -84,9 +83,8 @@ def document(title: str, body: str) -> str:
 
 def _top(result: Result) -> str:
     kind = {"pass": "pass", "fail": "fail", "none": "none-verdict"}[result.verdict]
-    text = (
-        f'<div class="verdict {kind}"><b>{_VERDICTS[result.verdict]}</b><p>{escape(words.headline(result))}</p></div>'
-    )
+    badge, told = words.VERDICTS[result.verdict], escape(words.headline(result))
+    text = f'<div class="verdict {kind}"><b>{badge}</b><p>{told}</p></div>'
     if not result.complete:
         text += f'<div class="partial">This run is not complete: {escape(result.stopped)}.</div>'
     return text

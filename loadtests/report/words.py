@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from loadtests.report.svg import number, seconds
-from loadtests.results import Level, Result
+from loadtests.results.schema import Level, Result
 
 NAMES: Final = {
     "ttft": "time to first token",
@@ -14,6 +14,7 @@ NAMES: Final = {
     "e2e": "time to the whole answer",
     "wire_ttft": "time to first token, from sending",
 }
+VERDICTS: Final = {"pass": "PASS", "fail": "FAIL", "none": "NO VERDICT"}
 OUTCOMES: Final = {
     "ok": "answered", "limit": "limit hit (429)", "truncated": "cut off", "error": "failed", "timeout": "timed out",
     "cancelled": "stopped by us",

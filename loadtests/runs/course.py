@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from loadtests import results
 from loadtests.analysis import gates, search
 from loadtests.analysis.gates import Gate, Server
 from loadtests.analysis.metrics import SECOND
 from loadtests.analysis.stats import Verdict
 from loadtests.generator.loads import Held, Load
 from loadtests.records import Record
+from loadtests.results import build, figures
+from loadtests.results.schema import Answer, Level
+from loadtests.results.verdict import Said, judge
 from loadtests.runs import progress, sweep
 from loadtests.runs.hold import Measured, Patience, Runner, Tally, grace, label, longer, measured
 from loadtests.runs.probe import PROBES, Prober, Tried
@@ -25,7 +27,6 @@ from loadtests.runs.words import Shape, Unit, Words
 
 SLICES: Final = 10
 """A ramp is told in so many parts of its time."""
-LEAST_REQUESTS: Final = 50
 SETTLED: Final = 0.5
 """Of the repetitions of a search, so many must stand still. Around its knee a queue drifts by chance: at nine tenths of
 the capacity 9 of 21 did, and the load that was found was right within 2%."""
@@ -37,15 +38,15 @@ WIDEST: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to: what `results.build` takes."""
+    """What a run came to: what `build.result` takes."""
 
     records: tuple[Record, ...]
     gates: tuple[Gate, ...]
     window: tuple[int, int] | None = None
     label: str = "whole run"
-    levels: tuple[results.Level, ...] = ()
-    found: results.Answer | None = None
-    said: results.Said | None = None
+    levels: tuple[Level, ...] = ()
+    found: Answer | None = None
+    said: Said | None = None
     trouble: str = ""
     """Why the run could not go on; what is here was seen before."""
 
@@ -134,7 +135,7 @@ class Course:
             one = measured(name, load, held, self.words.objectives, self.server, window=window)
             if one.level.requests:
                 checks = tuple(_unsettled(gate) for gate in one.gates)
-                said = results.judge(held.records, self.words.objectives, checks, window=window)
+                said = judge(held.records, self.words.objectives, checks, window=window)
                 levels.append(replace(one, gates=checks, said=said))
         if not levels:
             return self._whole(held, "ramp")
@@ -162,7 +163,7 @@ class Course:
         unsettled = gates.no_verdict([gate for gate in checks if gate.side is not gates.Side.SERVER])
         # That some requests fail is what a search looks for: errors are misses, and counted as such.
         bad = ", ".join(gate.name for gate in checks if gate.passed is False and gate.name != "errors")
-        verdict: results.Said = "none", found.why
+        verdict: Said = "none", found.why
         if found.ending is search.Ending.NONE:
             verdict = "fail", found.why
         elif found.ending in {search.Ending.FOUND, search.Ending.ALL}:
@@ -172,7 +173,7 @@ class Course:
         records = tuple(record for one in prober.tried for record in one.held.records)
         best = _nearest(prober.tried, found, plan.allowed)
         return Outcome(
-            records=records, gates=checks, levels=levels, found=results.answer(found, plan), said=verdict,
+            records=records, gates=checks, levels=levels, found=build.answer(found, plan), said=verdict,
             trouble=prober.trouble,
             window=best.window if best else None, label=self._name(best.result.load) if best else "whole run",
         )  # fmt: skip
@@ -186,8 +187,8 @@ class Course:
     def _name(self, load: float) -> str:
         return label(load, self.words.unit.value)
 
-    def _level(self, one: Tried) -> results.Level:
-        return results.level(
+    def _level(self, one: Tried) -> Level:
+        return figures.level(
             self._name(one.result.load), one.result.load, one.held.records, self.words.objectives, one.window
         )
 

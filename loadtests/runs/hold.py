@@ -13,12 +13,14 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from loadtests import results
 from loadtests.analysis import gates, metrics, slo, stats
 from loadtests.analysis.gates import Gate, Server
 from loadtests.analysis.metrics import Objectives
 from loadtests.generator.loads import Held, Load
-from loadtests.records import Outcome, Record
+from loadtests.records import Outcome, Record, in_order
+from loadtests.results import figures
+from loadtests.results.schema import Level
+from loadtests.results.verdict import Said, judge
 
 NARROW: Final = 0.10
 """A p95 is known well enough when its interval is this share of it to either side."""
@@ -120,9 +122,9 @@ class Measured:
     records: tuple[Record, ...]
     window: tuple[int, int]
     """Behind the warm-up, nanoseconds."""
-    level: results.Level
+    level: Level
     gates: tuple[Gate, ...]
-    said: results.Said
+    said: Said
     """The verdict on this load, and why."""
     missed_share: float
     """Of the objective that was missed most."""
@@ -137,9 +139,9 @@ def settled(records: Sequence[Record], whole: tuple[int, int] | None = None) -> 
         records: every request of the load.
         whole: when it began and when it ended, nanoseconds; without, its first and its last intended start.
     """
-    ordered = sorted(records, key=lambda one: one.intended_ns)
+    ordered = in_order(records)
     if not ordered:
-        return whole or results.span(ordered)
+        return whole or figures.span(ordered)
     low, high = ordered[0].intended_ns, ordered[-1].intended_ns + 1
     if whole is not None:  # few requests, long apart: their rate is told by the time there was for them
         low, high = min(low, whole[0]), max(high, whole[1])
@@ -172,8 +174,8 @@ def measured(
     counted, missed = slo.misses(inside, objectives)
     return Measured(
         label=label, load=load, records=held.records, window=part,
-        level=results.level(label, load, held.records, objectives, part), gates=checks,
-        said=results.judge(held.records, objectives, checks, allowed=allowed, window=part),
+        level=figures.level(label, load, held.records, objectives, part), gates=checks,
+        said=judge(held.records, objectives, checks, allowed=allowed, window=part),
         missed_share=max(missed.values(), default=0) / counted if counted else 1.0,
     )  # fmt: skip
 

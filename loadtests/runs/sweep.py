@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtests import results
 from loadtests.analysis.gates import Gate
 from loadtests.generator.loads import FleetError
+from loadtests.results.verdict import Said
 from loadtests.runs.hold import Measured
 
 FAR: Final = 0.5
@@ -24,7 +24,7 @@ class Sweep:
     """The highest level that held, with none below it that failed; where none did, the first that failed."""
     gates: tuple[Gate, ...]
     """Those of that level."""
-    said: results.Said
+    said: Said
 
 
 def sweep(

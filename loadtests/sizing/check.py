@@ -58,7 +58,7 @@ def _most(run: Run) -> int | None:
 
 def _predicted(one: Part, others: Sequence[Part], slots: int | None, context: int) -> HeldOut:
     labels = tuple(part.level.label for part in others)
-    measured = one.tokens_per_second
+    measured = one.level.tokens_per_second
     try:
         fitted = fit(others, [row for part in others for row in part.rows], slots, context=context)
         predicted = throughput(one, fitted)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final
 
+from loadtests.report.markdown import cell
 from loadtests.sizing import page, words
 from loadtests.sizing.sized import Sized
 from stack.capacity.choose import Option
@@ -58,6 +59,7 @@ def document(sized: Sized, settings: dict[str, Any]) -> dict[str, Any]:
             "sure": [_option(one) for one in sized.choice.sure],
             "perhaps": [_option(one) for one in sized.choice.perhaps],
         },
+        "card": None if sized.card is None else asdict(sized.card),
         "bill": None if sized.bill is None else asdict(sized.bill),
         "beside": None if sized.beside is None else asdict(sized.beside),
         "proposed": settings,
@@ -85,8 +87,8 @@ def _option(one: Option) -> dict[str, Any]:
 def summary(sized: Sized, diff: str) -> str:
     """For a pull request, and for the terminal."""
     lines = [
-        f"## {words.headline(sized)}", "", f"{words.promised(sized)} {words.accounts(sized)}", "",
-        words.basis(sized), "", words.binds(sized), "",
+        f"## {cell(words.headline(sized))}", "", f"{words.promised(sized)} {words.accounts(sized)}", "",
+        cell(words.basis(sized)), "", words.binds(sized), "",
     ]  # fmt: skip
     for title, table in (
         ("The next step", words.changes(sized)),
@@ -101,18 +103,10 @@ def summary(sized: Sized, diff: str) -> str:
             lines += [f"### {title}", ""]
             lines += [words.buying(sized), ""] if title == "What to buy" else []
             lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-            lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+            lines += [f"| {' | '.join(cell(one) for one in row)} |" for row in rows]
             lines.append("")
     lines += [words.payback(sized), ""]
-    lines += [*(f"Note: {note}" for note in sized.notes), ""] if sized.notes else []
+    lines += [*(f"Note: {cell(note)}" for note in sized.notes), ""] if sized.notes else []
     if diff:
         lines += ["### Proposed settings", "", "```diff", diff.rstrip("\n"), "```", ""]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Words of a server or a person must not become markup."""
-    flat = " ".join(text.split())
-    for sign in "\\`*_[]<>|#":
-        flat = flat.replace(sign, "\\" + sign)
-    return flat

@@ -17,16 +17,15 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Final
 
-from loadtests import results
-from loadtests.results import CannotRead, Level, Result
+from loadtests.results import store
+from loadtests.results.schema import Level, Result, inside
+from loadtests.results.store import CannotRead
 from stack.capacity import observed, queueing, serving
 from stack.capacity.observed import ObservedError
 from stack.capacity.roofline import REACH, Speed
 from stack.capacity.serving import SAME, Serving, Speeds
 from stack.capacity.usage import PeopleError, Usage
 
-ARRIVING: Final = 0.25
-"""Of a load's time, not counted: how it begins is not how it goes on."""
 ALONE: Final = 5
 """Requests that met nobody, at least, for what a prompt takes."""
 CHANCE: Final = 0.08
@@ -54,20 +53,6 @@ class Part:
     users: float | None
     """None where requests came by a rate."""
     rows: tuple[Row, ...]
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Of all people, behind the beginning: an answer's tokens are spread evenly from its first to its end."""
-        if not self.rows:
-            return self.level.tokens_per_second
-        starts = [float(row["intended_s"]) for row in self.rows]
-        low, high = min(starts) + ARRIVING * (max(starts) - min(starts)), max(starts)
-        total = 0.0
-        for start, row in zip(starts, self.rows, strict=True):
-            first, last = start + float(row["ttft_ms"] or 0) / 1000, start + float(row["e2e_ms"]) / 1000
-            inside = max(min(last, high) - max(first, low), 0.0)
-            total += float(row["output_tokens"] or row["pieces"]) * inside / max(last - first, 1e-9)
-        return total / (high - low) if high > low else self.level.tokens_per_second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +84,7 @@ class Fitted:
 def read(folder: Path) -> Run:
     """A run from the folder that `make load` wrote. Raises CannotSize."""
     try:
-        result = results.read(folder / "result.json")
+        result = store.read(folder / "result.json")
         text = (folder / "requests.csv").read_text(encoding="utf-8")
     except (CannotRead, OSError, UnicodeDecodeError) as error:
         raise CannotSize(f"RUN={folder}: {error}") from None
@@ -139,9 +124,7 @@ def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
 
 def within(rows: Sequence[Row], level: Level) -> tuple[Row, ...]:
     """The requests of a load: loads of a sweep follow each other, the next begins when the last has ended."""
-    low, high = level.held
-    # Both files round to the microsecond, each in its own way.
-    return tuple(row for row in rows if low - 2e-6 <= float(row["intended_s"]) <= high + 2e-6)
+    return tuple(row for row in rows if inside(level.held, float(row["intended_s"])))
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -201,7 +184,7 @@ def _pace(parts: Sequence[Part], usage: Usage, made: Serving) -> float:
         for part in parts
         if part.users is not None
         and part.rows
-        and part.tokens_per_second > 0
+        and part.level.tokens_per_second > 0
         # Elsewhere people mostly think, no pace changes much, and chance alone would choose one.
         and _throughput(part, _paced(made, SLOWER), usage) < (1 + SLOWER) / 2 * _throughput(part, made, usage)
     ]
@@ -210,7 +193,7 @@ def _pace(parts: Sequence[Part], usage: Usage, made: Serving) -> float:
 
     def miss(pace: float) -> float:
         serves = _paced(made, pace)
-        return math.fsum(math.log(_throughput(one, serves, usage) / one.tokens_per_second) ** 2 for one in loads)
+        return math.fsum(math.log(_throughput(one, serves, usage) / one.level.tokens_per_second) ** 2 for one in loads)
 
     paces = [math.exp(math.log(SLOWEST) * (1 - 2 * k / PACES)) for k in range(PACES + 1)]
     best = min(paces, key=miss)

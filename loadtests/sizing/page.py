@@ -58,7 +58,7 @@ def _plots(sized: Sized) -> str:
     band = [(float(value.people), low.tokens, high.tokens) for low, value, high in sized.curve]
     lines = [Line(name="expected, with its band", points=rate, colour=3, band=band)]
     if dots := [
-        (part.users, part.tokens_per_second) for run in sized.runs for part in run.parts if part.users is not None
+        (part.users, part.level.tokens_per_second) for run in sized.runs for part in run.parts if part.users is not None
     ]:
         lines.append(Line(name="measured", points=dots, colour=2, dots=True, joined=False))
     tokens = plot(lines, title="All answers together", x=PEOPLE, y="tokens/s", limits=[answer])

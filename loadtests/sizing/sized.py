@@ -12,9 +12,11 @@ from typing import Final
 
 from loadtests.analysis import slo as objectives
 from loadtests.analysis.metrics import Objectives
-from loadtests.results import Answer as Search
+from loadtests.results.schema import Answer as Search
+from loadtests.sizing import power
 from loadtests.sizing.check import HeldOut, held_out
 from loadtests.sizing.measured import CannotSize, Fitted, Part, Row, Run, fit, more_slots
+from loadtests.sizing.power import Card
 from stack.capacity import cost, steps
 from stack.capacity.box import Box, serving
 from stack.capacity.choose import Choice, ChooseError, Market, choose
@@ -82,6 +84,8 @@ class Sized:
     choice_why: str
     bill: Bill | None
     bill_why: str
+    card: Card | None
+    """What one of its cards draws at work."""
     watts: float | None
     """At work, all of it."""
     beside: Beside | None
@@ -132,7 +136,7 @@ def size(
         runs: load runs on it.
         context: tokens of a slot.
         model: its name.
-        watts: of one card at work, measured.
+        watts: of one card at work, as it was said.
     """
     fitted = _fitted(runs, context)
     if fitted is None and box is None:
@@ -147,7 +151,8 @@ def size(
     answer = people(usage, asked.slo, serves)
     wanted = asked.people or max(answer.planned, 1)
     choice, choice_why = _choice(wanted, known, settings, usage, asked, box.reserved if box else 0)
-    bill, bill_why = _bill(box, usage, answer.met, asked, watts)
+    card = power.card(box, runs, asked.habits, watts) if box else None
+    bill, bill_why = _bill(box, usage, answer.met, asked, card)
     return Sized(
         stack=stack, made=made, asked=asked, answer=answer, curve=tuple(_curve(answer, serves)),
         box=box, model=model or (known.shape.name if known else ""), runs=tuple(runs),
@@ -155,7 +160,7 @@ def size(
         held=tuple(one for run in runs for one in held_out(run, context=context)),
         changes=(*(_measured_changes(fitted, answer, usage, asked.slo) if fitted else ()),
                  *(_modelled_changes(box, usage, asked.slo, fitted is None) if box else ())),
-        choice=choice, choice_why=choice_why, bill=bill, bill_why=bill_why, watts=_watts(box, asked, watts),
+        choice=choice, choice_why=choice_why, bill=bill, bill_why=bill_why, card=card, watts=_watts(box, asked, card),
         beside=_beside(box, answer),
     )  # fmt: skip
 
@@ -245,20 +250,17 @@ def _choice(
         return None, f"Nothing is offered: {wrong}."
 
 
-def _bill(box: Box | None, usage: Usage, met: Met, asked: Asked, watts: float | None) -> tuple[Bill | None, str]:
+def _bill(box: Box | None, usage: Usage, met: Met, asked: Asked, card: Card | None) -> tuple[Bill | None, str]:
     if box is None:
         return None, "What it costs is not known: the stack does not say which cards it has (engine.hardware)."
     try:
-        return cost.bill(box, usage, met, asked.habits, asked.prices, watts=watts), ""
+        return cost.bill(box, usage, met, asked.habits, asked.prices, watts=card.watts if card else None), ""
     except CostError as wrong:
         return None, f"What it costs is not known: {wrong}."
 
 
-def _watts(box: Box | None, asked: Asked, watts: float | None) -> float | None:
-    try:
-        return cost.power(box, asked.habits, watts).busy if box else None
-    except CostError:
-        return None
+def _watts(box: Box | None, asked: Asked, card: Card | None) -> float | None:
+    return cost.power(box, asked.habits, card.watts).busy if box and card else None
 
 
 def _beside(box: Box | None, answer: Answer) -> Beside | None:

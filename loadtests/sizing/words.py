@@ -16,6 +16,7 @@ from stack.capacity.people import Binds, Range
 OFFERED: Final = 8
 SHORT: Final = 3
 """Of them, in a terminal."""
+AT_WORK: Final = "a card at work"
 WORDS: Final[Mapping[str, str]] = {
     "tokens of a question with all that goes before it": "INPUT",
     "how much these differ: standard deviation of their logarithm, 0 for all alike": "SPREAD",
@@ -26,6 +27,7 @@ WORDS: Final[Mapping[str, str]] = {
     "a host beside its cards, at work": "HOST_W",
     "a host beside its cards, idle": "HOST_IDLE_W",
     "a card that holds a model and does nothing": "CARD_IDLE_W",
+    AT_WORK: "CARD_W",
     "hours of a month in which people work": "HOURS",
     "share of the peak's load in those hours, on average": "PEAK_SHARE",
 }
@@ -109,6 +111,8 @@ def assumptions(sized: Sized) -> Table:
     for label, value, unit, source in (*usage.told(sized.answer.usage), *cost.told(sized.asked.habits)):
         said = f"{value:.0%}" if unit == "share" else f"{number(value)} {unit}"
         rows.append((label, said, WORDS[label], "the load run" if label in labels else source))
+    if sized.card is not None:
+        rows.append((AT_WORK, f"{sized.card.watts:.0f} W", WORDS[AT_WORK], sized.card.source))
     slo = sized.asked.slo
     rows.append(("the first token comes within", seconds(slo.ttft), "SLO", "what people before a screen wait for"))
     rows.append(("the other tokens come at most so far apart", seconds(slo.tpot), "SLO", "about as fast as one reads"))

@@ -12,8 +12,8 @@ from typing import Final, TextIO
 
 import yaml
 
-from loadtests import results
-from loadtests.results import CannotWrite
+from loadtests.results import store
+from loadtests.results.store import CannotWrite
 from loadtests.sizing import files, measured, sized, words
 from loadtests.sizing.measured import CannotSize, Run
 from loadtests.sizing.sized import Asked, Sized
@@ -70,7 +70,7 @@ def _told(request: Request, made: Sized, changes: Mapping[edit.Path, int], diff:
     written = files.render(made, edit.words(changes), diff)
     folder = OUT / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-size-{request.stack}"
     try:
-        results.write(folder, written)
+        store.write(folder, written)
     except CannotWrite as wrong:
         raise OpsError(str(wrong)) from None
     if request.json:

@@ -119,8 +119,6 @@ class Power:
 
     busy: float
     idle: float
-    printed: bool
-    """Whether `busy` has the cards' printed board power: most draw less while they answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +156,6 @@ def power(box: Box, habits: Habits, watts: float | None = None) -> Power:
     return Power(
         busy=cards * card + around * habits.host_busy_w,
         idle=cards * min(habits.card_idle_w, card) + around * habits.host_idle_w,
-        printed=watts is None,
     )
 
 

@@ -20,9 +20,9 @@ from stack.capacity.choose import Market, Option, choose
 from stack.capacity.cost import Beside, Habits
 from stack.capacity.devices import Device, devices, find
 from stack.capacity.facts import requantized
+from stack.capacity.first_notes import ACCOUNTS, APART, CONTEXT, DEPTH, GB, Figure, figures, known, settings
 from stack.capacity.fit import Host, place
 from stack.capacity.memory import GIB
-from stack.capacity.notes import ACCOUNTS, APART, CONTEXT, DEPTH, GB, Figure, figures, known, settings
 from stack.capacity.people import Range, people
 from stack.capacity.steps import widest
 from stack.capacity.usage import PeopleError, Slo, Usage

@@ -126,18 +126,6 @@ def opened(arrivals: float, rate: Rate, slots: int, *, variation: float = 1.0) -
     )
 
 
-def most_people(holds: Callable[[Queue], bool], think: float, rate: Rate, slots: int, *, most: int = 10_000) -> int:
-    """The largest number of people for whom `holds` is true of what they meet; 0 when not even one is served so."""
-    low, high = 0, 1
-    while high <= most and holds(closed(high, think, rate, slots)):
-        low, high = high, high * 2
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(closed(middle, think, rate, slots)) else (low, middle)
-    return low
-
-
 def _rates(rate: Rate, slots: int) -> list[float]:
     rates = [rate(count) for count in range(1, slots + 1)]
     if not all(one > 0 and math.isfinite(one) for one in rates):

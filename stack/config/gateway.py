@@ -81,6 +81,11 @@ class Rate(Strict):
     burst: Annotated[int, Field(ge=0, le=100_000)] = 0
     """How many more at once, earned back at the same pace."""
 
+    @property
+    def a_minute(self) -> int:
+        """Events a minute on average, rounded down."""
+        return int(self.events * 60 / seconds(self.per))
+
 
 class Limits(Strict):
     """What one address may do (IPv6: one /64 network) before 429, and for how long it is turned away after that."""
@@ -102,7 +107,7 @@ class Limits(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         problems = []
-        if self.api.events * 60 < seconds(self.api.per):
+        if self.api.a_minute < 1:
             problems.append("api: it is the rate of consumers too, which needs at least 1 request a minute")
         if seconds(self.longest_ban) < seconds(self.ban):
             problems.append(f"longestBan: it must not be shorter than ban ({self.ban})")

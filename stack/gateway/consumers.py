@@ -53,9 +53,8 @@ def _rate(consumer: Consumer, default: Rate) -> tuple[int | None, int | None]:
     """Requests a minute, and how many more at once. The people behind the chat are limited one by one, not together."""
     if consumer.requests_per_minute is None and consumer.name in MANY:
         return None, None
-    a_minute = int(default.events * 60 / seconds(default.per))
     return (
-        consumer.requests_per_minute or min(a_minute, MOST),
+        consumer.requests_per_minute or min(default.a_minute, MOST),
         default.burst if consumer.burst is None else consumer.burst,
     )
 

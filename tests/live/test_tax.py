@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loadtests import results
+from loadtests.results import store
 from tests.support.live.platform import Platform
 
 
@@ -18,7 +18,7 @@ def test_a_load_run_tells_what_the_gateway_adds(platform: Platform, tmp_path: Pa
         pytest.skip("only root enters a network namespace")
     done = platform.ops("load", TAX="1", USERS="1", FOR="10s", PROFILE="chat", OUT=str(tmp_path / "run"), limit=240)
     assert "gateway tax: 4 at once, " in done.text
-    found = results.read(tmp_path / "run" / "result.json")
+    found = store.read(tmp_path / "run" / "result.json")
     assert found.tax is not None
     assert found.tax.through == platform.url
     direct = urlsplit(found.tax.direct)

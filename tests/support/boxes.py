@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from loadtests import results
 from loadtests.analysis import gates, slo
 from loadtests.records import Record
-from loadtests.results import Environment, Result
+from loadtests.results import build, figures
+from loadtests.results.schema import Environment, Level, Result, Series
+from loadtests.runs.hold import settled
 from tests.support.records import record
 
 PEOPLE: Final = slo.preset("people")
@@ -33,7 +35,7 @@ class Box:
     started: float = 0.0
     """When the next load begins."""
     records: list[Record] = field(default_factory=list)
-    levels: list[results.Level] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
 
     def hold(self, users: int, seconds: float = 200.0) -> Box:
         """One more load: so many people, each asking again after thinking."""
@@ -62,7 +64,8 @@ class Box:
                 told.append(self._record(users, int(who), asked, asked_at, first, now, int(tokens)))
                 heapq.heappush(coming, (now + chance.expovariate(1 / self.think), int(who)))
             working = [one for one in working if one[3] < self.tokens]
-        self.levels.append(results.level(_label(users), users, told, PEOPLE))
+        whole = round(1e9 * self.started), round(1e9 * (self.started + seconds))
+        self.levels.append(figures.level(_label(users), users, told, PEOPLE, settled(told, whole)))
         self.records += told
         self.started += seconds + BETWEEN
         return self
@@ -80,15 +83,17 @@ class Box:
         )  # fmt: skip
         return made
 
-    def result(self, lag: float = 0.001, **changes: Any) -> Result:
+    def result(self, lag: float = 0.001, series: Sequence[Series] = (), gpus: str = "none", **changes: Any) -> Result:
         """What the run says; `changes`: of its environment's configuration."""
         checks = gates.check(self.records, PEOPLE, client=gates.Client(lag=lag, cpu=0.1, dropped=0, clock=0.0))
         loads = ", ".join(f"{level.load:g}" for level in self.levels)
         told = {"UNIT": "users", "SHAPE": "sweep", "LOADS": loads, "engine.parallel": str(self.slots), **changes}
-        return results.build(
+        return build.result(
             self.records, PEOPLE,
-            Environment(target="https://localhost:8443", hardware={}, versions={}, configuration=told, seeds={}),
+            Environment(target="https://localhost:8443", hardware={"GPUs": gpus}, versions={}, configuration=told,
+                        seeds={}),
             title="chat: 1, 2, 4 users", started="2026-01-02T03:04:05Z", checks=checks, levels=self.levels,
+            series=series,
         )  # fmt: skip
 
 

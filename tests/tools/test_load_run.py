@@ -22,9 +22,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from loadtests import results
 from loadtests.compare import baseline
-from loadtests.results import Result
+from loadtests.results import store
+from loadtests.results.schema import Result
 from stack.config.explain import parse_platform
 from tests.support.engine import Engine, engine
 from tests.support.gateway import Running, running
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def result(self) -> Result:
-        return results.read(self.folder / "result.json")
+        return store.read(self.folder / "result.json")
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -424,6 +424,6 @@ def test_a_full_disk_is_no_pass_and_leaves_no_half_file(one: Engine, tmp_path: P
         left = {path.name for path in (small / "out").iterdir()}
         assert left <= {"result.json", "requests.csv", "summary.md"}
         if "result.json" in left:
-            results.read(small / "out" / "result.json")
+            store.read(small / "out" / "result.json")
     finally:
         subprocess.run(["umount", str(small)], check=True)

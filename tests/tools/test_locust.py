@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 import requests
 
-from loadtests import results
+from loadtests.results import store
 from stack.config.explain import parse_platform
 from tests.support.engine import Engine, engine, eventually_seen
 from tests.support.gateway import Running, running
@@ -104,7 +104,7 @@ def test_it_measures_through_the_gateway(one: Engine, gateway: Running, tmp_path
     assert {row["worker"] for row in found} == {str(number) for number in range(processes)}
     assert len({(row["session"], row["turn"]) for row in found}) == len(found), "everybody asks something else"
     assert rows(tmp_path / "rows.json") == {("chat", name): ended["ok"] for name in ("E2E", "TTFT", "TPOT")}
-    result = results.read(tmp_path / "out" / "result.json")
+    result = store.read(tmp_path / "out" / "result.json")
     assert result.whole.requests == len(found)
     assert {gate.name: gate.word for gate in result.gates}["reports lost"] == "PASS"
     assert {gate.name: gate.word for gate in result.gates}["answer length"] == "PASS"
@@ -121,7 +121,7 @@ def test_a_limit_is_named_and_no_latency(one: Engine, tmp_path: Path) -> None:
     assert done.returncode == 1, "locust's own sign of failures"
     assert "chat E2E: limit hit" in shown
     assert "TTFT" not in shown
-    result = results.read(tmp_path / "out" / "result.json")
+    result = store.read(tmp_path / "out" / "result.json")
     assert result.verdict != "pass"
     assert set(result.whole.outcomes) <= {"limit", "cancelled"}
 
@@ -172,7 +172,7 @@ def test_the_clock_of_a_worker_elsewhere_is_told_by_ours(one: Engine, tmp_path: 
             env, "--master", "--master-bind-port", port, "--expect-workers", "2", "-u", "4", "-r", "4", "-t", "3s"
         )
     assert done.returncode == 0, done.stderr
-    result = results.read(tmp_path / "out" / "result.json")
+    result = store.read(tmp_path / "out" / "result.json")
     if "is not known" in result.stopped:
         pytest.skip(f"the machine is not quiet: {result.stopped}")
     assert {row["worker"] for row in recorded(tmp_path / "out")} == {"0", "1"}
@@ -216,4 +216,4 @@ def test_the_page_shows_the_same_rows(one: Engine, tmp_path: Path) -> None:
         shown = asked(f"{url}/stats/requests").json()["stats"]
     names = {(row["method"], row["name"]) for row in shown}
     assert {("chat", "E2E"), ("chat", "TTFT"), ("chat", "TPOT")} <= names
-    assert results.read(tmp_path / "out" / "result.json").whole.requests >= 9
+    assert store.read(tmp_path / "out" / "result.json").whole.requests >= 9

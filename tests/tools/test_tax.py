@@ -16,10 +16,10 @@ import pytest
 
 from bench import places
 from bench.places import Gateway
-from loadtests import results
 from loadtests.compare import pairs
 from loadtests.compare.pairs import Asked, NoAnswer, Way
-from loadtests.compare.tax import Added, Tax
+from loadtests.results import store
+from loadtests.results.schema import Added, Tax
 from tests.support.engine import Engine, engine
 from tests.support.samples import ROOT
 
@@ -171,5 +171,5 @@ def test_a_run_carries_what_was_measured_before_it(one: Engine, tmp_path: Path) 
         check=False,
     )
     assert done.returncode in {0, 1}, done.stderr  # so short a run has no verdict
-    assert results.read(tmp_path / "run" / "result.json").tax == found
+    assert store.read(tmp_path / "run" / "result.json").tax == found
     assert "measured elsewhere" in (tmp_path / "run" / "report.html").read_text()

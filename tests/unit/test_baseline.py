@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests import results
 from loadtests.analysis import slo
 from loadtests.analysis.gates import Gate, Side
 from loadtests.analysis.stats import Floats, Interval
@@ -17,8 +16,9 @@ from loadtests.compare import baseline, regression
 from loadtests.compare.regression import CannotCompare, Comparison, Sample
 from loadtests.records import Record
 from loadtests.report import words as sentences
-from loadtests.results import Environment, Result
-from tests.support.records import record
+from loadtests.results import build, store
+from loadtests.results.schema import Environment, Result
+from tests.support.records import MS, record
 
 AT_ONCE, TURNS = 20, 8
 ENVIRONMENT = Environment(
@@ -61,16 +61,16 @@ def requests(factor: float = 1.0, n: int = 400, seed: int = 0) -> list[Record]:
 
 def built(records: list[Record], environment: Environment = ENVIRONMENT, **changes: Any) -> Result:
     believed = Gate(name="completed", side=Side.RUN, passed=True, value="", limit="", why="")
-    return results.build(
+    return build.result(
         records, slo.preset("people"), environment, title="chat: 8 users", started="2026-01-02T03:04:05Z",
         checks=(believed,), **changes,
     )  # fmt: skip
 
 
 def kept(folder: Path, records: list[Record], environment: Environment = ENVIRONMENT) -> Path:
-    made = baseline.make(built(records, environment), results.to_csv(records))
+    made = baseline.make(built(records, environment), store.to_csv(records))
     file = baseline.path(built(records, environment), made.fingerprint, folder=folder)
-    results.write(folder, {file.name: baseline.to_json(made)})
+    store.write(folder, {file.name: baseline.to_json(made)})
     return file
 
 
@@ -177,19 +177,28 @@ def test_other_models_are_another_baseline() -> None:
 )
 def test_a_run_that_may_not_be_believed_is_not_kept(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(CannotCompare, match=says):
-        baseline.make(built(requests(), **changes), results.to_csv(requests()))
+        baseline.make(built(requests(), **changes), store.to_csv(requests()))
+
+
+def test_what_is_kept_is_what_the_report_is_about() -> None:
+    """The warm-up was looked for once more in the rows, and ended elsewhere than in the report."""
+    part = 10_050 * MS, 35_050 * MS
+    result = built(requests(), window=part)
+    kept = baseline.make(result, store.to_csv(requests())).sample
+    assert len(kept.e2e) == result.whole.requests == 250
+    assert np.mean(kept.rates) == pytest.approx(result.whole.tokens_per_second, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", ["search", "sweep", "ramp"])
 def test_only_one_load_is_kept(shape: str) -> None:
     many = ENVIRONMENT.model_copy(update={"configuration": {**ENVIRONMENT.configuration, "SHAPE": shape}})
     with pytest.raises(CannotCompare, match="USERS=8"):
-        baseline.make(built(requests(), many), results.to_csv(requests()))
+        baseline.make(built(requests(), many), store.to_csv(requests()))
 
 
 def test_too_few_answers_are_not_kept() -> None:
     with pytest.raises(CannotCompare, match="too few"):
-        baseline.make(built(requests(n=60)), results.to_csv(requests(n=60)))
+        baseline.make(built(requests(n=60)), store.to_csv(requests(n=60)))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"baseline_version": 2}', "[]"])
@@ -201,7 +210,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_damaged_row_is_named_by_its_line() -> None:
-    text = results.to_csv(requests(n=3)).replace("\nchat,small,0,1,", "\nchat,small,x,1,")
+    text = store.to_csv(requests(n=3)).replace("\nchat,small,0,1,", "\nchat,small,x,1,")
     with pytest.raises(CannotCompare, match="line 3"):
         baseline.rows(text)
 
@@ -219,9 +228,7 @@ def test_the_newest_run_is_kept_under_the_name_of_its_stack(
 ) -> None:
     monkeypatch.setattr(baseline, "FOLDER", tmp_path / "baselines")
     records = requests()
-    results.write(
-        tmp_path / "run", {"result.json": results.to_json(built(records)), "requests.csv": results.to_csv(records)}
-    )
+    store.write(tmp_path / "run", {"result.json": store.to_json(built(records)), "requests.csv": store.to_csv(records)})
     assert baseline.main({"RUN": str(tmp_path / "run"), "STACK": "big"}) == 0
     (file,) = (tmp_path / "baselines").iterdir()
     assert file.name.startswith("big-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ ARROWS: Final = {
         # a load run's words and profile are refused before anything is deployed for it
         "loadtests.runs.words", "loadtests.workload.profiles", "loadtests.workload.replay",
         # the answer that `make size` prints, and what it is given in
-        "loadtests.sizing", "loadtests.sizing.", "loadtests.results", "loadtests.analysis.slo",
+        "loadtests.sizing", "loadtests.sizing.", "loadtests.results.store", "loadtests.analysis.slo",
     ),
     "offline": ("offline.", "stack.versions"),
     "policy": ("policy.", "stack.capacity", "stack.config.model", "stack.versions"),
@@ -55,6 +56,28 @@ ROOMS: Final = {
     "observability": SHARED | {"observability"},
     "services": SHARED | {"services", "gateway"},
 }
+
+# The rooms of the load tests, each above all that it may import.
+LOADTESTS: Final = {
+    "records": set[str](),
+    "target": set[str](),
+    "workload": set[str](),
+    "analysis": {"records"},
+    "results": {"analysis", "records"},
+    "report": {"records", "results"},
+    "compare": {"analysis", "client", "records", "report", "results"},
+    "sizing": {"analysis", "report", "results"},
+    "machine": {"analysis", "records", "results", "target"},
+    "client": {"records"},
+    "users": {"client", "records", "target", "workload"},
+    "generator": {"analysis", "client", "records", "target", "users", "workload"},
+    "runs": {"analysis", "client", "generator", "records", "report", "results", "target", "workload"},
+    "run": {
+        "analysis", "compare", "generator", "machine", "records", "report", "results", "runs", "target", "users",
+        "workload",
+    },
+    "locustfile": {"analysis", "generator", "report", "results", "target", "workload"},
+}  # fmt: skip
 
 
 def sources(folder: str) -> list[Path]:
@@ -101,18 +124,25 @@ def test_a_forbidden_import_is_noticed(folder: str, line: str) -> None:
     assert strays(folder, line)
 
 
-def test_rooms_know_only_the_rooms_below_them() -> None:
+@pytest.mark.parametrize(
+    ("folder", "rooms"), [("stack", ROOMS), ("loadtests", {room: below | {room} for room, below in LOADTESTS.items()})]
+)
+def test_rooms_know_only_the_rooms_below_them(folder: str, rooms: dict[str, set[str]]) -> None:
     seen, wrong = set(), {}
-    for file in sources("stack"):
-        room = file.relative_to(ROOT / "stack").parts[0].removesuffix(".py")
+    for file in sources(folder):
+        room = file.relative_to(ROOT / folder).parts[0].removesuffix(".py")
         if room == "__init__":
             continue
         seen.add(room)
-        known = {name.split(".")[1] for name in imports(file.read_text()) if name.startswith("stack.")}
-        if known - ROOMS.get(room, set()):
-            wrong[str(file.relative_to(ROOT))] = sorted(known - ROOMS.get(room, set()))
+        known = {name.split(".")[1] for name in imports(file.read_text()) if name.startswith(f"{folder}.")}
+        if known - rooms.get(room, set()):
+            wrong[str(file.relative_to(ROOT))] = sorted(known - rooms.get(room, set()))
     assert wrong == {}
-    assert seen == set(ROOMS), "a room that this table does not know, or knows in vain"
+    assert seen == set(rooms), "a room that this table does not know, or knows in vain"
+
+
+def test_no_room_of_the_load_tests_is_above_itself() -> None:
+    assert set(TopologicalSorter(LOADTESTS).static_order()) == set(LOADTESTS)
 
 
 def test_only_parts_knows_where_parts_come_from() -> None:

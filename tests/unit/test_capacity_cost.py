@@ -29,7 +29,7 @@ from stack.capacity.usage import Slo, Usage
 from tests.support.samples import ROOT
 from tests.unit.test_capacity_steps import box
 
-DRAWS = Power(busy=470, idle=80, printed=True)
+DRAWS = Power(busy=470, idle=80)
 PRICES = Prices(currency="EUR", kwh=0.3, card=700, host=900, months=36, api_input=0.5, api_output=1.5)
 
 
@@ -49,8 +49,8 @@ def test_a_million_tokens_take_so_many_joules() -> None:
 def test_power_is_of_all_cards_and_hosts() -> None:
     habits = Habits(host_busy_w=100, host_idle_w=40, card_idle_w=20)
     many = replace(box(), cards=2, hosts=3)
-    assert power(many, habits) == Power(busy=6 * 350 + 300, idle=6 * 20 + 120, printed=True)
-    assert power(many, habits, 250) == Power(busy=6 * 250 + 300, idle=6 * 20 + 120, printed=False)
+    assert power(many, habits) == Power(busy=6 * 350 + 300, idle=6 * 20 + 120)
+    assert power(many, habits, 250) == Power(busy=6 * 250 + 300, idle=6 * 20 + 120)
     unknown = replace(box(), device=replace(find("nvidia-rtx-3090"), power=None))
     with pytest.raises(CostError, match="nvidia-rtx-3090: its power is not known"):
         power(unknown, habits)

@@ -9,7 +9,7 @@ import pytest
 
 from stack.capacity import guide
 from stack.capacity.facts import rows
-from stack.capacity.notes import QUANTITIES, Figure, figures
+from stack.capacity.first_notes import QUANTITIES, Figure, figures
 
 
 @pytest.fixture(scope="module")

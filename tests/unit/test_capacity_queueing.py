@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from stack.capacity.queueing import Queue, QueueError, closed, most_people, opened
+from stack.capacity.queueing import QueueError, closed, opened
 
 
 def batching(working: int) -> float:
@@ -145,15 +145,3 @@ def test_a_queue_that_grows_without_bound_is_said() -> None:
 def test_numbers_that_cannot_be_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(QueueError):
         call()
-
-
-def test_the_most_people_are_the_last_for_whom_it_holds() -> None:
-    def holds(queue: Queue) -> bool:
-        return queue.wait_quantile(0.95) <= 2
-
-    most = most_people(holds, 30, batching, 4)
-    assert most > 4
-    assert holds(closed(most, 30, batching, 4))
-    assert not holds(closed(most + 1, 30, batching, 4))
-    assert most_people(lambda queue: False, 30, batching, 4) == 0
-    assert most_people(lambda queue: True, 30, batching, 4, most=50) == 50

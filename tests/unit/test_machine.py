@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from loadtests import machine
 from loadtests.machine import Server, Tokens
 from loadtests.target import Target
+from tests.support.records import record
 
 POWER = {"status": "success", "data": {"resultType": "matrix", "result": [
     {"metric": {}, "values": [[1000, "310.5"], [1005, "NaN"], [1010, "320"], [1015, "+Inf"]]}
@@ -26,11 +28,12 @@ NOTHING = {"status": "success", "data": {"resultType": "matrix", "result": []}}
 class FakePrometheus(BaseHTTPRequestHandler):
     asked: list[dict[str, list[str]]]
     status = 200
+    power: dict[str, Any] = POWER
 
     def do_GET(self) -> None:
         asked = parse_qs(urlsplit(self.path).query)
         self.asked.append(asked)
-        body = json.dumps(POWER if "POWER" in asked["query"][0] else NOTHING).encode()
+        body = json.dumps(self.power if "POWER" in asked["query"][0] else NOTHING).encode()
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -59,6 +62,20 @@ def test_what_prometheus_has_is_there_and_the_rest_is_left_out(prometheus: tuple
     assert (power.name, power.unit, power.points) == ("GPU power", "W", [(0, 310.5), (10, 320)])
     assert len(fake.asked) == len(machine.QUERIES)
     assert fake.asked[0]["step"] == ["5.000"]
+
+
+def test_the_figures_count_from_the_first_request_as_the_report_does(
+    prometheus: tuple[str, type[FakePrometheus]],
+) -> None:
+    """They counted from before the workers were started: the report's plots were seconds apart."""
+    url, fake = prometheus
+    first = time.monotonic_ns() - 600 * 10**9
+    made = [record(intended_ns=first, done_ns=first + 90 * 10**9), record(intended_ns=first + 5, done_ns=first + 9)]
+    now = time.time()
+    machine.during(Server(prometheus=url), made)
+    assert float(fake.asked[0]["start"][0]) == pytest.approx(now - 600, abs=1)
+    assert float(fake.asked[0]["end"][0]) == pytest.approx(now - 510, abs=1)
+    assert machine.during(Server(prometheus=url), []) == []
 
 
 def test_a_prometheus_that_refuses_is_said_so(prometheus: tuple[str, type[FakePrometheus]]) -> None:

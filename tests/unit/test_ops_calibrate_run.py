@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtests import results
 from loadtests.analysis import gates
 from loadtests.analysis.slo import preset
 from loadtests.records import Record
 from loadtests.report import files
-from loadtests.results import Environment
+from loadtests.results import build, store
+from loadtests.results.schema import Environment
 from loadtests.workload import profiles
 from ops import calibration, paths, record, speeds
 from ops.errors import OpsError
@@ -71,8 +71,8 @@ def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Write:
         record.remember("dev", source=source)
         place = Environment(target="https://localhost", hardware={}, versions={}, configuration={}, seeds={})
         checks = gates.check(records, preset("people"), client=gates.Client(lag=lag))
-        result = results.build(records, preset("people"), place, title="t", started="2026-01-01", checks=checks)
-        results.write(tmp_path / "run", files.render(result, records))
+        result = build.result(records, preset("people"), place, title="t", started="2026-01-01", checks=checks)
+        store.write(tmp_path / "run", files.render(result, records))
         return parse("calibrate", {"RUN": str(tmp_path / "run")})
 
     return made
@@ -102,7 +102,7 @@ def test_who_waits_in_the_queue_is_in_no_step() -> None:
 
 
 def rows(records: list[Record]) -> list[dict[str, str]]:
-    head, *lines = (line.split(",") for line in results.to_csv(records).splitlines())
+    head, *lines = (line.split(",") for line in store.to_csv(records).splitlines())
     return [dict(zip(head, line, strict=True)) for line in lines]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from loadtests.compare import tax as figures
+from loadtests.results.schema import Tax
 from ops.docker import DockerCli, Result
 from ops.errors import OpsError
 from ops.load import tax
@@ -143,7 +144,7 @@ def test_the_command_enters_the_network_and_the_run_is_told_where_its_tax_is(tmp
 
 
 def test_a_run_reads_what_was_measured_before_it(tmp_path: Path) -> None:
-    one = figures.Tax(
+    one = Tax(
         direct="http://engine", through="https://gateway", model="m", router="not present", seed=1, tokens=8,
         levels=[], handshake=None, caution="",
     )  # fmt: skip

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtests import results
 from loadtests.report import files as reports
+from loadtests.results import store
 from ops import paths, record, size
 from ops.errors import OpsError
 from ops.request import parse
@@ -65,7 +65,7 @@ def run_in(folder: Path) -> Path:
     box = Box()
     for users in (1, 2, 4, 8):
         box.hold(users, 100)
-    results.write(folder, reports.render(box.result(), box.records))
+    store.write(folder, reports.render(box.result(), box.records))
     return folder
 
 

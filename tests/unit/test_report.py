@@ -9,40 +9,40 @@ from typing import Any
 
 import pytest
 
-from loadtests import results
 from loadtests.analysis import gates, search, slo
 from loadtests.analysis.gates import Client, Server
 from loadtests.analysis.stats import Interval, Verdict
 from loadtests.records import Outcome, Record
 from loadtests.report import files, markdown, page, svg, words
-from loadtests.results import Environment, Result, Series
+from loadtests.results import build, figures, store
+from loadtests.results.schema import Answer, Environment, Result, Series
 from tests.support.records import failed, record, run
 
 PEOPLE = slo.preset("people")
 NASTY = "<script>alert('x')</script>|`@all"
 
 
-def build(records: list[Record], client: Client | None = None, **changes: Any) -> Result:
+def built(records: list[Record], client: Client | None = None, **changes: Any) -> Result:
     quiet = Client(lag=0.001, cpu=0.2, dropped=0, clock=0.0)
     checks = gates.check(records, PEOPLE, client=client or quiet, server=Server(warm=True))
     given = {"title": "chat", "started": "2026-01-02T03:04:05Z", "checks": checks, **changes}
     place = Environment(
         target="https://localhost:8443", hardware={"GPU": NASTY}, versions={}, configuration={}, seeds={"workload": 1}
     )
-    return results.build(records, PEOPLE, place, **given)
+    return build.result(records, PEOPLE, place, **given)
 
 
-def answer(ending: search.Ending = search.Ending.FOUND, whole: bool = True) -> results.Answer:
+def answer(ending: search.Ending = search.Ending.FOUND, whole: bool = True) -> Answer:
     probe = search.ProbeResult(30.0, 3, 400, {"ttft": 22}, Verdict.OPEN)
     load = Interval(31.4, 27.2, 34.9) if ending is search.Ending.FOUND else None
     found = search.Found(ending, load, "ttft is missed by 60% even at 1", (probe,), (probe,), "ttft")
-    return results.answer(found, search.Plan(start=1, lowest=1, highest=64, whole=whole))
+    return build.answer(found, search.Plan(start=1, lowest=1, highest=64, whole=whole))
 
 
 def full() -> Result:
-    levels = [results.level(f"{n} users", n, run(rate=n), PEOPLE) for n in (10, 20, 30)]
+    levels = [figures.level(f"{n} users", n, run(rate=n), PEOPLE) for n in (10, 20, 30)]
     power = Series(name="GPU power", unit="W", points=[(0, 300), (5, 310)])
-    return build(run(), levels=levels, series=[power], found=answer())
+    return built(run(), levels=levels, series=[power], found=answer())
 
 
 class Shape(HTMLParser):
@@ -75,12 +75,12 @@ class Shape(HTMLParser):
 
 CASES = {
     "full": full,
-    "stopped": lambda: build(run(60), stopped=NASTY, title=NASTY),
-    "nothing": lambda: build([]),
-    "only errors": lambda: build([failed(k * 50.0, error=NASTY) for k in range(80)]),
-    "one request": lambda: build([record()]),
-    "no gates": lambda: build(run(), checks=()),
-    "embeddings": lambda: build([record(k * 50.0, tokens=0) for k in range(80)]),
+    "stopped": lambda: built(run(60), stopped=NASTY, title=NASTY),
+    "nothing": lambda: built([]),
+    "only errors": lambda: built([failed(k * 50.0, error=NASTY) for k in range(80)]),
+    "one request": lambda: built([record()]),
+    "no gates": lambda: built(run(), checks=()),
+    "embeddings": lambda: built([record(k * 50.0, tokens=0) for k in range(80)]),
 }
 
 
@@ -127,50 +127,50 @@ def test_every_plot_of_a_full_run_is_there() -> None:
         "Time to first token, over time", "Throughput, over time", "Time to first token of every request", "GPU power",
     ):  # fmt: skip
         assert f"<figcaption>{title}</figcaption><svg" in text
-    assert "not present: no Prometheus" in page.render(build(run()))
+    assert "not present: no Prometheus" in page.render(built(run()))
 
 
 def test_the_sentence_names_people_interval_and_what_binds() -> None:
-    assert words.headline(build(run(), found=answer())) == (
+    assert words.headline(built(run(), found=answer())) == (
         "This serves 31 people at once (95% interval 27 to 34) with time to first token at most 2 s and time per "
         "output token at most 100 ms for 95% of the requests; what is missed first is time to first token."
     )
     careful = answer().model_copy(update={"caution": "probes differ"})
-    assert words.headline(build(run(), found=careful)).endswith("time to first token. Caution: probes differ.")
-    assert "31.4 requests/s (95% interval 27.2 to 34.9)" in words.headline(build(run(), found=answer(whole=False)))
+    assert words.headline(built(run(), found=careful)).endswith("time to first token. Caution: probes differ.")
+    assert "31.4 requests/s (95% interval 27.2 to 34.9)" in words.headline(built(run(), found=answer(whole=False)))
 
 
 def test_the_sentence_never_promises_what_was_not_found() -> None:
-    none = words.headline(build(run(), found=answer(search.Ending.NONE)))
+    none = words.headline(built(run(), found=answer(search.Ending.NONE)))
     assert none.startswith("No highest load can be named: ttft is missed")
-    busy = words.headline(build(run(), client=Client(cpu=0.9), found=answer()))
+    busy = words.headline(built(run(), client=Client(cpu=0.9), found=answer()))
     assert busy.startswith("Nothing can be concluded from this run: the client was the bottleneck")
-    assert "serves" not in words.headline(build([], found=answer()))
-    assert "did not hold" in words.headline(build(run(itl=200.0)))
+    assert "serves" not in words.headline(built([], found=answer()))
+    assert "did not hold" in words.headline(built(run(itl=200.0)))
 
 
 def test_what_went_wrong_is_said_on_every_surface_and_harmless() -> None:
-    made = build([*run(), *(failed(k * 10.0, error=NASTY) for k in range(3)), failed(7.0, Outcome.LIMIT)])
+    made = built([*run(), *(failed(k * 10.0, error=NASTY) for k in range(3)), failed(7.0, Outcome.LIMIT)])
     assert words.troubles(made)[0] == f"3 failed: {NASTY}"
     assert "one key has half of an engine's places" in words.troubles(made)[-1]
     assert "<h2>What went wrong, in the whole run</h2><ul><li>3 failed: &lt;script&gt;" in page.render(made)
     assert "- 3 failed: \\<script\\>" in markdown.render(made)
-    assert "What went wrong" not in page.render(build(run()))
+    assert "What went wrong" not in page.render(built(run()))
 
 
 def test_a_report_of_several_loads_says_which_one_its_figures_are_of() -> None:
-    several, one = page.render(full()), page.render(build(run()))
+    several, one = page.render(full()), page.render(built(run()))
     assert ">At whole run, behind the warm-up:<" in several
     assert "behind the warm-up:" not in one
 
 
 def test_the_sentence_of_a_sweep_says_up_to_where() -> None:
-    levels = [results.level(f"{n} users", n, run(rate=n), PEOPLE) for n in (10, 20)]
-    held = build(run(), levels=levels, said=("pass", "up to 10 users; at 20 users, ttft was missed"))
+    levels = [figures.level(f"{n} users", n, run(rate=n), PEOPLE) for n in (10, 20)]
+    held = built(run(), levels=levels, said=("pass", "up to 10 users; at 20 users, ttft was missed"))
     assert words.headline(held) == "The objectives held up to 10 users; at 20 users, ttft was missed."
-    lost = build(run(), levels=levels, said=("fail", "at 10 users, ttft was missed"))
+    lost = built(run(), levels=levels, said=("fail", "at 10 users, ttft was missed"))
     assert words.headline(lost) == "The objectives did not hold at 10 users, ttft was missed."
-    assert words.headline(build(run())).startswith("The objectives held at this load: at most 0.0%")
+    assert words.headline(built(run())).startswith("The objectives held at this load: at most 0.0%")
 
 
 def test_ticks_are_round_and_inside() -> None:
@@ -198,9 +198,9 @@ def test_points_lie_inside_the_plot() -> None:
 
 def test_a_run_writes_four_files_and_the_same_again(tmp_path: Path) -> None:
     records = run()
-    made = build(records)
-    written = results.write(tmp_path / "out", files.render(made, records))
+    made = built(records)
+    written = store.write(tmp_path / "out", files.render(made, records))
     assert [one.name for one in written] == ["result.json", "requests.csv", "summary.md", "report.html"]
     first = [one.read_bytes() for one in written]
-    assert [one.read_bytes() for one in results.write(tmp_path / "out", files.render(made, records[::-1]))] == first
-    assert results.read(written[0]) == made
+    assert [one.read_bytes() for one in store.write(tmp_path / "out", files.render(made, records[::-1]))] == first
+    assert store.read(written[0]) == made

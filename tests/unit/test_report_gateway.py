@@ -6,18 +6,16 @@ from typing import Any
 
 import pytest
 
-from loadtests import results
 from loadtests.analysis.slo import preset
-from loadtests.compare import tax
-from loadtests.compare.tax import Added, Handshake, Streams, Tax
 from loadtests.report import gateway, markdown, page
-from loadtests.results import Environment, Result
+from loadtests.results import build
+from loadtests.results.schema import Added, Environment, Handshake, Metric, Result, Streams, Tax
 from tests.support.records import run
 
 PLACE = Environment(target="https://localhost", hardware={}, versions={}, configuration={}, seeds={})
 
 
-def added(metric: tax.Metric = "ttft", low: float = 0.0004, high: float = 0.0007) -> Added:
+def added(metric: Metric = "ttft", low: float = 0.0004, high: float = 0.0007) -> Added:
     return Added(
         metric=metric, pairs=60, worth=50.0, direct=0.1, through=0.1005, added=(low + high) / 2, low=low, high=high
     )
@@ -33,7 +31,7 @@ def found(*levels: Streams, **changes: Any) -> Tax:
 
 
 def reported(toll: Tax | None) -> Result:
-    made = results.build(run(60), preset("people"), PLACE, title="chat", started="2026-01-02T03:04:05Z")
+    made = build.result(run(60), preset("people"), PLACE, title="chat", started="2026-01-02T03:04:05Z")
     return made.model_copy(update={"tax": toll})
 
 

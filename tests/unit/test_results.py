@@ -13,12 +13,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from loadtests import results
 from loadtests.analysis import gates, search, slo
 from loadtests.analysis.gates import Client, Server
 from loadtests.analysis.stats import Interval, Verdict
 from loadtests.records import Outcome, Record
-from loadtests.results import CannotRead, CannotWrite, Environment, Result
+from loadtests.results import build, schema, store
+from loadtests.results.schema import Environment, Result
+from loadtests.results.store import CannotRead, CannotWrite
 from tests.support.records import failed, record, run
 from tests.unit.test_purity import imported
 
@@ -29,37 +30,37 @@ ENVIRONMENT = Environment(
 )  # fmt: skip
 
 
-def build(records: list[Record], **changes: Any) -> Result:
+def built(records: list[Record], **changes: Any) -> Result:
     checks = gates.check(
         records, PEOPLE, client=Client(lag=0.001, cpu=0.2, dropped=0, clock=0.0),
         server=Server(warm=True),
     )  # fmt: skip
-    return results.build(
+    return build.result(
         records, PEOPLE, ENVIRONMENT,
         **{"title": "chat", "started": "2026-01-02T03:04:05Z", "checks": checks, **changes},
     )  # fmt: skip
 
 
 def test_the_schema_file_is_that_of_the_models() -> None:
-    assert results.SCHEMA.read_text() == results.schema(), "run python -m loadtests.results"
+    assert schema.SCHEMA.read_text() == schema.text(), "run python -m loadtests.results.schema"
 
 
 def test_a_result_fits_its_schema_and_comes_back(tmp_path: Path) -> None:
-    made = build(run())
-    jsonschema.Draft202012Validator(json.loads(results.schema())).validate(json.loads(results.to_json(made)))
-    results.write(tmp_path, {"result.json": results.to_json(made)})
-    assert results.read(tmp_path / "result.json") == made
+    made = built(run())
+    jsonschema.Draft202012Validator(json.loads(schema.text())).validate(json.loads(store.to_json(made)))
+    store.write(tmp_path, {"result.json": store.to_json(made)})
+    assert store.read(tmp_path / "result.json") == made
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order() -> None:
     records = run()
-    assert results.to_json(build(records)) == results.to_json(build(records[::-1]))
-    assert results.to_csv(records) == results.to_csv(records[::-1])
+    assert store.to_json(built(records)) == store.to_json(built(records[::-1]))
+    assert store.to_csv(records) == store.to_csv(records[::-1])
 
 
 def test_the_figures_are_those_of_the_records() -> None:
     records = [record(k * 100.0, ttft=100.0 + k, tokens=11, session=k % 10) for k in range(100)]
-    whole = build(records).whole
+    whole = built(records).whole
     assert whole.metrics["ttft"].p95 == pytest.approx(0.194)
     assert whole.metrics["tpot"].p50 == pytest.approx(0.01)
     assert whole.outcomes == {"ok": 100}
@@ -71,15 +72,15 @@ def test_the_figures_are_those_of_the_records() -> None:
 
 
 def test_few_values_have_no_interval() -> None:
-    assert build(run(50)).whole.metrics["ttft"].p95_low is None
-    many = build(run(400)).whole.metrics["ttft"]
+    assert built(run(50)).whole.metrics["ttft"].p95_low is None
+    many = built(run(400)).whole.metrics["ttft"]
     assert many.p95_low is not None
     assert many.p95_high is not None
     assert many.p95_low <= many.p95 <= many.p95_high
 
 
 def test_timeline_and_heat_map_hold_every_request() -> None:
-    made = build([*run(), failed(3000.0)])
+    made = built([*run(), failed(3000.0)])
     assert sum(moment.requests for moment in made.timeline) == 401
     assert sum(moment.missed for moment in made.timeline) == 1
     assert made.heat is not None
@@ -89,7 +90,7 @@ def test_timeline_and_heat_map_hold_every_request() -> None:
 
 
 def test_a_run_in_order_passes() -> None:
-    made = build(run() + [failed(k * 900.0, Outcome.TIMEOUT) for k in range(15)])
+    made = built(run() + [failed(k * 900.0, Outcome.TIMEOUT) for k in range(15)])
     assert (made.verdict, made.complete) == ("pass", True), made.reason
     assert "3.6% of 415 requests missed" in made.reason
 
@@ -110,31 +111,31 @@ def test_a_run_in_order_passes() -> None:
 def test_nothing_is_a_pass_by_accident(
     records: list[Record], changes: dict[str, Any], verdict: str, reason: str
 ) -> None:
-    made = build(records, **changes)
+    made = built(records, **changes)
     assert made.verdict == verdict
     assert reason in made.reason
-    results.to_json(made)
+    store.to_json(made)
 
 
 def test_what_went_wrong_is_counted_by_its_words_without_their_numbers() -> None:
     late = [failed(k, Outcome.TIMEOUT, error=f"nothing came for {k} s") for k in range(3)]
     limited = [failed(9.0, Outcome.LIMIT, error="slow\x1b down\n")]
-    made = build([*run(), *late, *limited, record(5.0, outcome=Outcome.CANCELLED)])
+    made = built([*run(), *late, *limited, record(5.0, outcome=Outcome.CANCELLED)])
     assert [(one.count, one.outcome, one.said) for one in made.troubles] == [
         (3, "timeout", "nothing came for N s"), (1, "limit", "slow down"),
     ]  # fmt: skip
-    assert build(run()).troubles == []
+    assert built(run()).troubles == []
 
 
 def test_a_stopped_run_is_marked() -> None:
-    made = build(run(60), stopped="Ctrl-C after 12 s")
+    made = built(run(60), stopped="Ctrl-C after 12 s")
     assert (made.complete, made.stopped) == (False, "Ctrl-C after 12 s")
 
 
 def test_a_search_is_kept_with_all_its_probes() -> None:
     probe = search.ProbeResult(8.0, 3, 100, {"ttft": 4}, Verdict.PASS)
     found = search.Found(search.Ending.FOUND, Interval(9.1, 8.7, 9.6), "why", (probe,), (probe, probe), "ttft")
-    made = results.answer(found, search.Plan(start=1, lowest=1, highest=64, whole=True))
+    made = build.answer(found, search.Plan(start=1, lowest=1, highest=64, whole=True))
     assert (made.unit, made.value, made.low, made.high, made.binds) == ("users", 9.1, 8.7, 9.6, "ttft")
     assert [one.final for one in made.probes] == [False, True, True]
     assert made.probes[0].missed_share == 0.04
@@ -142,9 +143,9 @@ def test_a_search_is_kept_with_all_its_probes() -> None:
 
 def test_the_table_has_a_row_for_each_request() -> None:
     records = [*run(20), failed(99.0, error="=HYPERLINK(0)"), record(5000.0, connect_ns=1_500_000, coalesced=3)]
-    rows = list(csv.DictReader(io.StringIO(results.to_csv(records))))
+    rows = list(csv.DictReader(io.StringIO(store.to_csv(records))))
     assert len(rows) == 22
-    assert tuple(rows[0]) == results.COLUMNS
+    assert tuple(rows[0]) == store.COLUMNS
     bad = next(row for row in rows if row["outcome"] == "error")
     assert (bad["ttft_ms"], bad["error"], bad["status"]) == ("", "'=HYPERLINK(0)", "500")
     last = rows[-1]
@@ -157,29 +158,29 @@ def test_the_table_has_a_row_for_each_request() -> None:
         ("{", "cannot be read as a result"),
         ("[]", "schema_version None; this program reads 2"),
         ('{"schema_version": 1}', "schema_version 1; this program reads 2"),
-        ('{"schema_version": 2}', r"is no result of this version: \w+: Field required"),
+        ('{"schema_version": 2}', r"is no result of this version: \w+: Field required; run the test again"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "result.json"
     file.write_text(text)
     with pytest.raises(CannotRead, match=words):
-        results.read(file)
+        store.read(file)
     with pytest.raises(CannotRead, match="cannot be read"):
-        results.read(tmp_path / "none.json")
+        store.read(tmp_path / "none.json")
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_half_of_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results.write(tmp_path, {"result.json": "old"})
+    store.write(tmp_path, {"result.json": "old"})
 
     def full(_: int) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CannotWrite, match=r"result\.json could not be written \(No space left on device\).*OUT="):
-        results.write(tmp_path, {"result.json": "new", "requests.csv": ""})
+        store.write(tmp_path, {"result.json": "new", "requests.csv": ""})
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
     assert (tmp_path / "result.json").read_text() == "old"
 
@@ -189,16 +190,16 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         pytest.skip("no /dev/full")
     tmp_path.joinpath(f".result.json.{os.getpid()}.new").symlink_to("/dev/full")
     with pytest.raises(CannotWrite, match="No space left on device"):
-        results.write(tmp_path, {"result.json": "new"})
+        store.write(tmp_path, {"result.json": "new"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_records_own_arrays_are_read_as_they_are() -> None:
     one = record(pieces_ns=array("q"), pieces_chars=array("q"), first_ns=None, last_ns=None)
-    assert build([one]).whole.metrics.keys() == {"ttfo", "e2e"}
+    assert built([one]).whole.metrics.keys() == {"ttfo", "e2e"}
 
 
 def test_what_reads_results_needs_neither_gevent_nor_locust() -> None:
     analysis = (f"loadtests.analysis.{name}" for name in ("metrics", "stats", "search", "slo", "gates"))
-    rest = (f"loadtests.{name}" for name in ("records", "results", "machine", "report.files"))
+    rest = (f"loadtests.{name}" for name in ("records", "results.build", "results.store", "machine", "report.files"))
     assert imported(*analysis, *rest) == ({}, [])

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from loadtests import results
 from loadtests.analysis.gates import Server
 from loadtests.generator.loads import Closed, FleetError, Held
 from loadtests.records import Outcome as Ended
-from loadtests.results import Environment, Result
+from loadtests.results import build, store
+from loadtests.results.schema import Environment, Result
 from loadtests.runs import sweep, words
 from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import Measured, measured
@@ -43,7 +43,7 @@ def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outco
         server=Server(warm=True), stopped=stopped, said=lines.append, clock=fleet.clock,
     )  # fmt: skip
     outcome = course.run()
-    result = results.build(
+    result = build.result(
         outcome.records, wanted.objectives, PLACE, title="chat", started="2026-01-02T03:04:05Z", checks=outcome.gates,
         levels=outcome.levels, found=outcome.found, stopped="Ctrl-C" if stopped() else outcome.trouble,
         window=outcome.window, label=outcome.label, said=outcome.said,
@@ -260,7 +260,7 @@ def test_a_run_that_is_stopped_reports_what_there_is_and_passes_never(given: dic
     assert (result.verdict, result.complete) == ("none", False)
     assert fleet.now_ns / 1e9 < after + 5, "it ends at once"
     assert result.stopped == "Ctrl-C"
-    results.to_json(result)
+    store.to_json(result)
 
 
 class Broken(VirtualFleet):

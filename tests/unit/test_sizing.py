@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import results
 from loadtests.report import files as reports
-from loadtests.results import Answer as Search
+from loadtests.results import store
+from loadtests.results.schema import Answer as Search
 from loadtests.sizing import check, files, measured, sized, words
 from loadtests.sizing.check import HeldOut
 from loadtests.sizing.measured import CannotSize, Run
@@ -30,14 +31,14 @@ from stack.capacity.fit import Settings
 from stack.capacity.people import Range
 from stack.capacity.serving import Speeds
 from stack.capacity.usage import Slo
-from tests.support.boxes import Box
+from tests.support.boxes import BETWEEN, Box
 from tests.unit.test_report import Shape
 
 USERS = (1, 2, 4, 8)
 
 
 def rows(box: Box) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(results.to_csv(box.records))))
+    return list(csv.DictReader(io.StringIO(store.to_csv(box.records))))
 
 
 @cache
@@ -78,7 +79,8 @@ KINDS = ("plan", "run", "both", "nobody")
 
 
 def test_each_load_of_a_run_is_told_from_the_others() -> None:
-    assert [len(part.rows) for part in run().parts] == [level.requests for level in sweep().levels]
+    asked = Counter(one.intended_ns // round(1e9 * (200 + BETWEEN)) for one in sweep().records)
+    assert [len(part.rows) for part in run().parts] == [asked[number] for number in range(len(USERS))]
     assert [part.users for part in run().parts] == list(USERS)
 
 
@@ -124,6 +126,12 @@ def test_a_load_that_was_left_out_is_predicted_within_15_percent() -> None:
     assert all(one.label not in one.fitted_on for one in held)
 
 
+def test_a_prediction_is_held_against_the_figure_of_the_report() -> None:
+    """The check had a window of its own, a quarter later than the load's beginning."""
+    told = {level.label: level.tokens_per_second for level in run().result.levels}
+    assert {one.label: one.measured for one in check.held_out(run(), context=4096)}.items() <= told.items()
+
+
 def test_a_load_at_which_the_machine_was_another_one_fails_the_check() -> None:
     box = Box()
     for count in (1, 2, 4):
@@ -141,7 +149,7 @@ def test_what_stops_a_machine_now_and_then_counts_although_most_answers_do_not_s
         box.hold(count)
     told = measured.of("stalls", box.result(), rows(box))
     fitted = measured.fit(told.parts, told.rows, 4, context=4096)
-    assert measured.throughput(told.parts[-1], fitted) == pytest.approx(told.parts[-1].tokens_per_second, rel=0.1)
+    assert measured.throughput(told.parts[-1], fitted) == pytest.approx(told.parts[-1].level.tokens_per_second, rel=0.1)
     assert {one.word for one in check.held_out(told, context=4096)} == {"PASS"}
     assert "slower than its single answers say" in fitted.notes[0]
 
@@ -173,7 +181,7 @@ def test_a_run_that_tells_too_little_says_which_one_would() -> None:
 
 
 def written(folder: Path, lag: float = 0.001) -> Path:
-    results.write(folder, reports.render(sweep(1, 4).result(lag), sweep(1, 4).records))
+    store.write(folder, reports.render(sweep(1, 4).result(lag), sweep(1, 4).records))
     return folder
 
 
@@ -350,6 +358,7 @@ def test_the_figures_and_the_summary_are_sound(kind: str) -> None:
     assert content["active"]["low"] <= content["planned"] <= content["active"]["high"]
     assert not re.search(r"\bnan\b|\binf\b|NaN|Infinity", written["size.json"] + written["summary.md"])
     assert written["summary.md"].startswith("## ")
+    assert not re.search(r"(?<!\\)<", written["summary.md"]), "a model's name is no markup"
     assert written == files.render(answered(kind), {"engine.parallel": 8}, "")
 
 

@@ -13,6 +13,7 @@ from loadtests.analysis.stats import Floats, TooFew
 from loadtests.compare import tax
 from loadtests.compare.tax import Pair
 from loadtests.records import Outcome, Record
+from loadtests.results.schema import Added, Metric
 from tests.support.records import MS, failed, record
 
 Draw = Callable[[np.random.Generator, int], Floats]
@@ -31,7 +32,7 @@ def pairs(n: int = 60, *, ttft: float = 5.0, itl: float = 0.0, drift: float = 0.
     return made
 
 
-def found(name: tax.Metric, made: list[Pair]) -> tax.Added:
+def found(name: Metric, made: list[Pair]) -> Added:
     one = tax.added(name, made)
     assert one is not None
     return one
