@@ -54,7 +54,7 @@ logs: ## follow the logs of a service: S=chat
 	$(OPS) logs
 preview: ## what `up` would change
 	$(OPS) preview
-plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file or https://…: this model in place of the stack's]
+plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file, https://… or an Ollama's address with MODEL=…: this model in place of the stack's]
 	$(OPS) plan
 calibrate: ## what this machine was measured to do, for the plan: RUN=<folder of a load run> | RATES="model=answers:tokens/s,… …" [DEPTH=512]
 	$(OPS) calibrate

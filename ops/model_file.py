@@ -1,17 +1,22 @@
-"""Where a model's file is read from: this machine, a server, the running engine. Nothing but its header is fetched."""
+"""Where it is read what a model is made of: a file here, on a server, in the running engine; an Ollama elsewhere.
+
+Nothing but a file's header is fetched.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ops.docker import DockerCli
 from ops.errors import OpsError
-from stack.capacity.gguf import Read
+from stack.capacity.gguf import Read, read_header
+from stack.capacity.shape import Shape, from_header, from_show
 
 LIMIT: Final = 30  # seconds for each part of a file
 MOST: Final = 1 << 50  # the size of a file whose server does not tell it
@@ -20,6 +25,35 @@ MODELS: Final = "/models"
 WEIGHTS: Final = "application/vnd.ollama.image.model"
 # $1 the file, $2 where to begin (from 1), $3 how much
 PART: Final = 'tail -c "+$2" "$1" | head -c "$3" | base64 -w0'
+
+
+def shape(place: str, model: str) -> Shape:
+    """What `GGUF=` names: a file, or by its address alone an Ollama that has `model`.
+
+    Raises OpsError, ShapeError or GgufError in words.
+    """
+    if re.fullmatch(r"https?://[^/?#\s@]+/?", place):
+        return from_show(model, _shown(place.rstrip("/"), model))
+    return from_header(place.rpartition("/")[2] or place, read_header(*reader(place)))
+
+
+def _shown(ollama: str, model: str) -> dict[str, Any]:
+    """What Ollama tells of a model, its tensors too; it has the file, and so nothing is downloaded."""
+    import requests
+
+    asked = f"GGUF={ollama} MODEL={model}"
+    try:
+        answer = requests.post(f"{ollama}/api/show", json={"model": model, "verbose": True}, timeout=LIMIT)
+        told = answer.json()
+    except requests.RequestException as trouble:
+        raise OpsError(
+            f"{asked}: {type(trouble).__name__}: {trouble}\n"
+            "fix: give the address of an Ollama, http://host:11434, or a model's file"
+        ) from None
+    if answer.status_code != 200 or not isinstance(told, dict):
+        why = str(told.get("error", "") if isinstance(told, dict) else "")[:200] or f"it answers {answer.status_code}"
+        raise OpsError(f"{asked}: {why}\nfix: MODEL=… is the name of a model that this Ollama has")
+    return told
 
 
 def reader(place: str) -> tuple[Read, int]:

@@ -15,8 +15,6 @@ from ops.pulumi import PROJECT
 from ops.request import Request
 from stack.capacity.facts import Known
 from stack.capacity.fit import Fit, Placed, Verdict, gib
-from stack.capacity.gguf import read_header
-from stack.capacity.shape import from_header
 from stack.config.model import Platform
 
 COLUMNS: Final = ("model", "slots x context", "weights", "cache", "state", "work", "overhead", "total", "of", "verdict")
@@ -35,7 +33,7 @@ def plan(request: Request) -> int:
             f"{file.name} does not say which cards the engine has\nfix: write them under engine, for example "
             f"{fits.EXAMPLE}; docs/configuration.md has the form"
         )
-    known = _one(request.gguf) if request.gguf else models(platform, request.stack, DockerCli())
+    known = _one(request) if request.gguf else models(platform, request.stack, DockerCli())
     found = fits.planned(platform, at, known)
     quick = speeds.outlooks(request.stack, platform, found, known)
     unknown = [name for name, one in known.items() if one is None]
@@ -49,9 +47,9 @@ def plan(request: Request) -> int:
     return int(any(one.verdict is Verdict.NO for one in found.models))
 
 
-def _one(place: str) -> dict[str, Known | None]:
-    """The model of a file, under the file's name."""
-    shape = from_header(place.rpartition("/")[2] or place, read_header(*model_file.reader(place)))
+def _one(request: Request) -> dict[str, Known | None]:
+    """The model of a file, under the file's name, or one that an Ollama elsewhere has."""
+    shape = model_file.shape(request.gguf, request.model)
     return {shape.name: fits.from_file(shape)}
 
 

@@ -18,7 +18,7 @@ import yaml
 from ops import paths, record
 from ops.docker import DockerCli, Result, run_process
 from ops.errors import OpsError
-from ops.model_file import WEIGHTS, of_engine, reader
+from ops.model_file import WEIGHTS, of_engine, reader, shape
 from ops.plan import models, plan
 from ops.preflight.finding import Context, Finding, Level
 from ops.preflight.fit import ModelsFit, host, in_engine
@@ -316,6 +316,19 @@ class Ranges(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(part)
 
+    def do_POST(self) -> None:
+        """As Ollama's /api/show, which has one model, and one that it cannot read."""
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        kinds = {12: "Q4_K", 14: "Q6_K", 1: "F16"}
+        tensors = [{"name": name, "type": kinds[kind], "shape": list(size)} for name, size, kind in TENSORS]
+        whole = {"model_info": LLAMA, **({"tensors": tensors} if asked.get("verbose") else {})}
+        told = {"small:1b": whole, "odd": ["?"]}.get(asked["model"], {"error": f"model '{asked['model']}' not found"})
+        content = json.dumps(told).encode()
+        self.send_response(200 if self.path == "/api/show" and "error" not in told else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def log_message(self, format: str, *args: object) -> None:
         """Silent."""
 
@@ -344,3 +357,21 @@ def test_a_server_without_ranges_or_that_is_not_there_is_told_in_words(server: s
         reader(f"{server}/whole")
     with pytest.raises(OpsError, match="ConnectionError"):
         reader("http://127.0.0.1:9/model.gguf")
+
+
+def test_an_ollama_elsewhere_is_asked_for_a_model_that_it_has(
+    server: str, stack: Callable[..., Request], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(stack(["qwen3:8b"], ENGINE, gguf=f"{server}/", model="small:1b")) == 0
+    said = capsys.readouterr().out
+    assert "small:1b: within 3%; source: Ollama's /api/show" in said
+    assert "qwen3:8b" not in said
+
+
+def test_an_ollama_that_lacks_the_model_or_is_none_is_told_in_words(server: str) -> None:
+    with pytest.raises(OpsError, match=r"MODEL=other: model 'other' not found\n"):
+        shape(server, "other")
+    with pytest.raises(OpsError, match="MODEL=odd: it answers 200"):
+        shape(server, "odd")
+    with pytest.raises(OpsError, match=r"ConnectionError.*\nfix: "):
+        shape("http://127.0.0.1:9", "small:1b")
