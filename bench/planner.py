@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import mean
 from typing import Final
 
-from stack.capacity import fits, memory, naive, naive_speed, published, roofline, speed
+from stack.capacity import facts, fits, memory, naive, naive_speed, published, roofline, speed
 from stack.capacity.calibrate import Run, calibrate
 from stack.capacity.published import Measured
 from stack.capacity.roofline import Constants
+from stack.capacity.shape import Shape
 from tests.support.published import COMPUTE_ROWS, KV_ROWS, error, logged
 
 GDDR: Final = "cuda-gddr"
@@ -147,6 +148,13 @@ class Memory:
     """Of all work buffers, whatever the cache."""
     ollama: float
     """Mean absolute error of a model's caches together by Ollama's own formula."""
+    simple: Mapping[str, float]
+    """Simple planner -> its mean absolute error of weights and caches together, of models whose file's size is known.
+
+    Ours is off by nothing there: weights are the file, and caches are what the log says.
+    """
+    known: int
+    """So many of them."""
 
     @property
     def met(self) -> bool:
@@ -157,23 +165,33 @@ class Memory:
 def allocations() -> Memory:
     """The published rows of data/kv_rows.csv and data/compute_rows.csv."""
     off = 0
-    sums: dict[tuple[str, ...], list[float]] = {}
+    logs: dict[tuple[str, ...], list[tuple[Shape, memory.Run, float]]] = {}
     for row in KV_ROWS:
         shape, run = logged(row)
         said = (memory.state(shape, run) if row["kind"] == "state" else memory.cache(shape, run)) / memory.MIB
         off += abs(said - float(row["logged_mib"])) > 0.006
         if row["kind"] == "cache":
-            plain = naive.ollama(replace(shape, width=shape.caches[0].key, heads=1), run) / memory.MIB
-            both = sums.setdefault(tuple(row[key] for key in ("model", "context", "slots", "cache", "source")), [0, 0])
-            both[0] += plain
-            both[1] += float(row["logged_mib"])
+            plain = replace(shape, width=shape.caches[0].key, heads=1)
+            log = logs.setdefault(tuple(row[key] for key in ("model", "context", "slots", "cache", "source")), [])
+            log.append((plain, run, float(row["logged_mib"]) * memory.MIB))
+    sizes = {log: facts.model(log[0]) for log in logs}
+    whole = {log: one.shape.size for log, one in sizes.items() if one is not None and not one.guessed}
     return Memory(
         caches_off=off,
         caches=len(KV_ROWS),
         buffers=mean(abs(error(row)) for row in COMPUTE_ROWS if row["cache"] == "f16"),
         worst_buffer=max(abs(error(row)) for row in COMPUTE_ROWS),
-        ollama=mean(abs(said / real - 1) for said, real in sums.values()),
-    )
+        ollama=mean(_off(naive.ollama, log, 0) for log in logs.values()),
+        simple={name: mean(_off(rule, logs[log], size) for log, size in whole.items())
+                for name, rule in naive.PLANNERS.items()},
+        known=len(whole),
+    )  # fmt: skip
+
+
+def _off(rule: Callable[[Shape, memory.Run], int], log: Sequence[tuple[Shape, memory.Run, float]], size: int) -> float:
+    """How far a rule is off from these caches of one run and the `size` bytes of its weights, relative."""
+    said = sum(rule(replace(shape, size=0 if index else size), run) for index, (shape, run, _) in enumerate(log))
+    return abs(said / (size + sum(real for *_, real in log)) - 1)
 
 
 def main() -> int:
@@ -248,12 +266,15 @@ def main() -> int:
     for name, off in simple.items():
         print(f"       {off:6.1%}  {name}")
     print(f"       {found.ollama:6.1%}  Ollama's own formula, caches only")
+    for name, off in found.simple.items():
+        print(f"       {off:6.1%}  memory, {name}: weights and caches of {found.known} logged runs (ours 0.0%)")
     result = {
         "memory": {
             "caches_off": found.caches_off,
             "caches": found.caches,
             "buffers": round(found.buffers, 4),
             "worst_buffer": round(found.worst_buffer, 4),
+            "naive": {name: round(off, 4) for name, off in found.simple.items()},
             "met": found.met,
         },
         "targets": {

@@ -134,7 +134,9 @@ def _limits(result: Result, name: str) -> list[Limit]:
 
 def _load(result: Result) -> str:
     plots, found = [], result.answer
-    unit = "people at once" if found is not None and found.unit == "users" else "requests/s"
+    # A level's label says what its load is of ("8 users"), the only thing that does where nothing was searched.
+    of_people = found.unit == "users" if found is not None else any("user" in one.label for one in result.levels)
+    unit = "people at once" if of_people else "requests/s"
     if found is not None and found.probes:
         answer = []
         if found.value is not None:

@@ -147,7 +147,7 @@ def heat(records: Sequence[Record], slices: int = 48) -> Heat | None:
     seen = [(one.intended_ns, value) for one in records if (value := metrics.ttft(one)) is not None and value > 0]
     if not seen:
         return None
-    low = min(at for at, _ in seen)
+    low, _ = span(records)
     times = (np.array([at for at, _ in seen]) - low) / metrics.SECOND
     values = np.array([value for _, value in seen])
     bottom, top = math.floor(math.log10(values.min()) * 4) / 4, math.ceil(math.log10(values.max()) * 4 + 1e-9) / 4

@@ -173,6 +173,12 @@ def test_the_sentence_of_a_sweep_says_up_to_where() -> None:
     assert words.headline(built(run())).startswith("The objectives held at this load: at most 0.0%")
 
 
+@pytest.mark.parametrize(("label", "axes"), [("{} users", 3), ("{} requests/s", 0)])
+def test_plots_over_load_say_what_the_load_of_a_sweep_is_of(label: str, axes: int) -> None:
+    levels = [figures.level(label.format(n), n, run(rate=n), PEOPLE) for n in (10, 20)]
+    assert Shape(page.render(built(run(), levels=levels))).words.count("people at once") == axes
+
+
 def test_ticks_are_round_and_inside() -> None:
     assert svg.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert svg.ticks(0.013, 0.048) == [0.02, 0.03, 0.04]
