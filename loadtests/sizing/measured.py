@@ -98,8 +98,10 @@ class Fitted:
 
 def read(folder: Path) -> Run:
     """A run from the folder that `make load` wrote. Raises CannotSize."""
+    if not (folder / results.NAME).is_file():
+        raise CannotSize(f"RUN={folder}: {results.NONE}")
     try:
-        result = results.read(folder / "result.json")
+        result = results.read(folder / results.NAME)
         text = (folder / "requests.csv").read_text(encoding="utf-8")
     except (CannotRead, OSError, UnicodeDecodeError) as error:
         raise CannotSize(f"RUN={folder}: {error}") from None
