@@ -4,19 +4,56 @@ SHELL := /bin/bash
 STACK ?= dev
 export STACK
 PYTHON ?= python3
-# Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts.
-WORDS := SOURCE HOST Q MODEL S NAME ROTATE REVOKE REMOVE OVERLAP APP DATA CONFIRM COLD QUICK URL CA WRONG_PASSWORDS SLOW \
-	SEED N ONLY REST FORMAT GGUF RATES DEPTH RUN \
-	PROFILE MIX USERS RATE SEARCH RAMP FOR BUDGET SLO ARRIVALS REPLAY SPEED PROCESSES OUT TIMEOUT GATE TAX DIRECT \
-	PEOPLE INPUT SPREAD OUTPUT CACHED THINK ACTIVE HOST_W HOST_IDLE_W CARD_IDLE_W CARD_W HOURS PEAK_SHARE GPU_PRICE HOST_PRICE \
-	API_PRICE KWH DOLLAR CURRENCY MONTHS APPLY
-$(foreach word,$(WORDS),$(if $(filter command line,$(origin $(word))),,$(eval unexport $(word))))
+# What may be typed after `make`, for each target that takes words; STACK is for all.
+words.up := SOURCE HOST
+words.ask := Q MODEL
+words.key := NAME ROTATE OVERLAP REVOKE
+words.basic := NAME REMOVE
+words.client := APP NAME
+words.env := SOURCE
+words.logs := S
+words.preview := SOURCE HOST
+words.plan := FORMAT GGUF
+words.calibrate := RUN RATES DEPTH
+words.load := PROFILE MIX USERS RATE SEARCH REPLAY SPEED FOR RAMP BUDGET ARRIVALS SLO MODEL SEED PROCESSES TIMEOUT OUT \
+	GATE TAX DIRECT URL KEY CA
+words.baseline := RUN
+words.size := RUN PEOPLE SLO MODEL INPUT SPREAD CACHED OUTPUT THINK ACTIVE GPU_PRICE HOST_PRICE API_PRICE KWH MONTHS \
+	CURRENCY DOLLAR HOURS PEAK_SHARE HOST_W HOST_IDLE_W CARD_W CARD_IDLE_W FORMAT APPLY
+words.doctor := SOURCE HOST MODEL
+words.down := SOURCE
+words.destroy := SOURCE DATA CONFIRM
+words.adopt := SOURCE HOST CONFIRM
+words.contract := URL KEY CA WRONG_PASSWORDS SLOW
+words.attack := SEED N ONLY REST
+words.bench-deploy := COLD SOURCE
+words.bench-gateway := QUICK
+words.bench-client := QUICK
+# Shells export such names for reasons of their own (WSL: NAME, the computer's): only what is typed after `make` counts,
+# but for the one that others must not see.
+WORDS := $(filter-out KEY,$(sort $(foreach row,$(filter words.%,$(.VARIABLES)),$($(row)))))
+typed = $(filter command line,$(origin $(1)))
+$(foreach word,$(WORDS),$(if $(call typed,$(word)),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
 
-.PHONY: help up ask open status logs plan calibrate load baseline size preview down destroy env trust ca-renew password key keys basic client adopt \
-	doctor check test lint format gateway-test contract attack lock locks-python bench-deploy bench-gateway \
-	bench-client bench-search bench-planner
+TARGETS := help up ask open status logs plan calibrate load baseline size preview down destroy env trust ca-renew password \
+	key keys basic client adopt doctor check test lint format gateway-test contract attack lock locks-python bench-deploy \
+	bench-gateway bench-client bench-search bench-planner
+.PHONY: $(TARGETS)
+
+# A misspelt word would change nothing, and `make load USERS 3` would load first. Names are handed on, never values.
+GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
+OURS := $(filter $(TARGETS),$(GOALS))
+TYPED := $(foreach name,$(.VARIABLES),$(if $(call typed,$(name)),$(name)))
+STRAY := $(filter-out STACK PYTHON SHELL .SHELLFLAGS MAKE% MFLAGS GNUMAKEFLAGS $(foreach goal,$(OURS),$(words.$(goal))),$(TYPED))
+NO_TARGET := $(filter-out $(TARGETS),$(GOALS))
+quoted = '$(subst ','\'',$(strip $(1)))'
+ifneq ($(and $(OURS),$(strip $(STRAY) $(NO_TARGET))),)
+$(shell $(PYTHON) -m ops.typed $(call quoted,$(OURS)) $(call quoted,$(STRAY)) $(call quoted,$(NO_TARGET)) \
+	$(foreach target,$(TARGETS),'$(target)=$(words.$(target))') >&2)
+$(error nothing was done)
+endif
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [STACK=dev]\n"} \
@@ -61,7 +98,7 @@ calibrate: ## what this machine was measured to do, for the plan: RUN=<folder of
 load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…] [TAX=1 [DIRECT=…]]; URL=… KEY=… [CA=…]
 	$(DEV)
 	@.venv/bin/python -m ops load
-baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load GATE=1` holds a run against it
+baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load … GATE=1` with the same words is held against it
 	$(DEV)
 	@.venv/bin/python -m loadtests.compare.baseline
 size: ## how many people this box serves, and what to buy: [RUN=folder(s)] [PEOPLE=20] [GPU_PRICE=… KWH=0.30 …] [FORMAT=json] [APPLY=1]
@@ -71,7 +108,7 @@ doctor: ## check the host and get one streamed token
 	$(OPS) doctor
 down: ## stop the containers; `make up` starts them again
 	$(OPS) down
-destroy: ## remove the platform, keep its data [DATA=delete removes that too]
+destroy: ## remove the platform, keep its data [DATA=delete removes that too; CONFIRM=<its stack> without asking]
 	$(OPS) destroy
 adopt: ## take over existing volumes after the state folder was lost
 	$(OPS) adopt

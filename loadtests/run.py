@@ -38,7 +38,7 @@ from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result, Series, Tax
 from loadtests.results.store import CannotWrite
-from loadtests.runs import ready, words
+from loadtests.runs import beforehand, ready
 from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import label
 from loadtests.runs.progress import Progress, say
@@ -46,14 +46,12 @@ from loadtests.runs.ready import NotReady, Ready
 from loadtests.runs.words import Shape, Unit, Words
 from loadtests.target import Target
 from loadtests.users.base import CannotGoOn
-from loadtests.workload import arrivals, profiles, replay
+from loadtests.workload import mix, profiles
 from loadtests.workload.profiles import Profile
 
-OUT: Final = Path(__file__).parent / "out"
 CODES: Final = {"pass": 0, "fail": 1, "none": 1}
 USAGE: Final = 2
 STOPPED: Final = 130
-EMBEDDINGS: Final = ("embed", "native-embed")
 
 
 class Stop:
@@ -87,6 +85,10 @@ class Asked:
     words: Words
     target: Target
     profile: Profile
+    embedding: bool
+    """There are no answers in tokens."""
+    retrieves: bool
+    """Some sessions ask for vectors."""
     load: Callable[[float], Load]
     seconds: float
     server: machine.Server
@@ -96,11 +98,6 @@ class Asked:
     baselines: Path
 
     @property
-    def embedding(self) -> bool:
-        """There are no answers in tokens."""
-        return self.profile.scenario in EMBEDDINGS
-
-    @property
     def model(self) -> str:
         """Which one is asked."""
         return self.target.embedding_model if self.embedding else self.target.model
@@ -108,16 +105,14 @@ class Asked:
 
 def asked(environment: Mapping[str, str]) -> Asked:
     """Reads everything there is to read. Raises ValueError: a sentence for people."""
-    wanted = words.parse(environment)
-    if wanted.processes > (cores := os.cpu_count() or 1):
-        raise ValueError(f"PROCESSES={wanted.processes}: this machine has {cores} cores; at most one for each")
-    profile = profiles.chosen(wanted.profile)
+    wanted = beforehand.check(environment)
     load, seconds = _shaped(wanted)
     return Asked(
-        words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile,
-        load=load, seconds=seconds, server=machine.server(environment), facts=machine.facts(environment),
-        tax=tax.from_environment(environment), stack=environment.get("STACK") or "dev",
-        baselines=baseline.folder(environment),
+        words=replace(wanted.words, profile=wanted.profile.name), target=_aimed(environment, wanted),
+        profile=wanted.profile, embedding=wanted.vectors, retrieves=bool(wanted.kinds & mix.EMBEDDING),
+        load=load, seconds=seconds,
+        server=machine.server(environment), facts=machine.facts(environment), tax=tax.from_environment(environment),
+        stack=environment.get("STACK") or "dev", baselines=baseline.folder(environment),
     )  # fmt: skip
 
 
@@ -128,7 +123,9 @@ def main(environment: Mapping[str, str]) -> int:
     try:
         wanted = asked(environment)
         _say(f"{wanted.target.url}: asking for its models, and for short answers")
-        found = ready.check(wanted.target, embedding=wanted.embedding, timeout=wanted.words.timeout)
+        found = ready.check(
+            wanted.target, embedding=wanted.embedding, retrieves=wanted.retrieves, timeout=wanted.words.timeout
+        )
         signed = users.signed_in(wanted.profile, wanted.target, environment)
         os.environ.update(signed)  # for all workers
         if signed:  # what the chat asks for people is not counted as this key's
@@ -176,24 +173,31 @@ def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
     return _written(result, outcome, folder, STOPPED if stop.why else CODES[result.verdict])
 
 
-def _shaped(wanted: Words) -> tuple[Callable[[float], Load], float]:
+def _aimed(environment: Mapping[str, str], wanted: beforehand.Wanted) -> Target:
+    """The target; where there are vectors alone, MODEL is what makes them. Raises ValueError."""
+    found = target.from_environment(environment)
+    if wanted.vectors and environment.get("LOAD_MODEL") and not environment.get("LOAD_EMBEDDING_MODEL"):
+        return replace(found, embedding_model=found.model)
+    return found
+
+
+def _shaped(wanted: beforehand.Wanted) -> tuple[Callable[[float], Load], float]:
     """What a number of users, or a rate, is for the fleet; and how long it is held. Raises ValueError."""
-    if wanted.replay is not None:
-        found = replay.load(wanted.replay)
-        if found.said:
-            _say(f"{wanted.replay}: {found.said}")
-        log = found.at(wanted.speed)
+    said = wanted.words
+    if wanted.log is not None:
+        if wanted.log.said:
+            _say(f"{said.replay}: {wanted.log.said}")
+        log = wanted.log.at(said.speed)
         return lambda _: Replay(log), log[-1].at_s + 1
-    if wanted.unit is Unit.USERS:
-        return lambda users: Closed(round(users), wanted.shape is Shape.RAMP), wanted.seconds
-    law = arrivals.parse(wanted.arrivals)
-    return lambda rate: Open(replace(law, rate=rate), wanted.shape is Shape.RAMP), wanted.seconds
+    if said.unit is Unit.USERS:
+        return lambda users: Closed(round(users), said.shape is Shape.RAMP), said.seconds
+    return lambda rate: Open(replace(wanted.law, rate=rate), said.shape is Shape.RAMP), said.seconds
 
 
 def _folder(wanted: Words) -> Path:
     """Where the report goes. Raises CannotWrite now, not after an hour."""
     name = "".join(one if one.isalnum() else "-" for one in wanted.profile.lower())[:40]
-    folder = wanted.out or OUT / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+    folder = wanted.out or beforehand.OUT / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
     store.write(folder, {})
     return folder
 

@@ -32,6 +32,7 @@ from ops.request import Request, Source
 from ops.settings import PLATFORM, STACK_LABEL
 
 STACK: Final = "bench"
+CHOOSES: Final = ("up", "destroy")  # targets that take SOURCE; the others look at what is there
 MAKES_OWN: Final = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
 PREVIEWS: Final = 5
 IDLE: Final = 60  # seconds after the models were unloaded
@@ -47,6 +48,7 @@ class Bench:
     root: Path
     env: dict[str, str]
     words: dict[str, str]
+    source: Source | None = None
     steps: dict[str, float] = field(default_factory=dict)
 
     def make(self, name: str, target: str, **words: str) -> str:
@@ -55,7 +57,8 @@ class Bench:
         Words stand on the command line: `make` takes none of them from the environment.
         """
         say(f"bench: {name}...")
-        typed = [f"{key}={value}" for key, value in {**self.words, **words}.items()]
+        source = {"SOURCE": self.source} if self.source and target in CHOOSES else {}
+        typed = [f"{key}={value}" for key, value in {**self.words, **source, **words}.items()]
         started = time.monotonic()
         done = subprocess.run(
             ["make", "--no-print-directory", target, *typed],
@@ -114,7 +117,7 @@ def bench_on(work: Path, env: Mapping[str, str], name: str, source: Source | Non
         "PRIVATE_LLM_STATE": str(work / f"{name}-state"),
         "PYTHONUNBUFFERED": "1",
     }
-    bench = Bench(root, own, {"STACK": STACK, **({"SOURCE": source} if source else {})})
+    bench = Bench(root, own, {"STACK": STACK}, source)
     try:
         yield bench
     finally:

@@ -103,7 +103,9 @@ def _named(platform: Platform, name: str) -> str:
 def read(rates: str, depth: int, loads: dict[str, Work]) -> list[Run]:
     """The runs that RATES tells. Raises OpsError with its form."""
     if not rates.split():
-        raise OpsError(f"no measured rates were given\nfix: {FORM}")
+        raise OpsError(
+            f"no measured rates were given\nfix: RUN=<the folder that `make load` wrote>, or the rates, {FORM}"
+        )
     runs = []
     for part in rates.split():
         model, equals, figures = part.rpartition("=")

@@ -271,11 +271,18 @@ def newest(folder: Path) -> Path:
     return found[-1].parent
 
 
+def named(folder: Path) -> Path:
+    """A run's folder. Raises CannotRead for one that is none."""
+    if not (folder / store.NAME).is_file():
+        raise CannotRead(f"RUN={folder}: {store.NONE}")
+    return folder
+
+
 def main(environment: Mapping[str, str]) -> int:
     """Keeps a run: the newest, or that of RUN. Exit status 2 for one that cannot be kept."""
     try:
-        run = Path(environment["RUN"]) if environment.get("RUN") else newest(HERE / "out")
-        result = store.read(run / "result.json")
+        run = named(Path(environment["RUN"])) if environment.get("RUN") else newest(HERE / "out")
+        result = store.read(run / store.NAME)
         made = make(result, (run / "requests.csv").read_text(encoding="utf-8"))
         file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=folder(environment))
         before = file.exists()

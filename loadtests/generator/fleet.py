@@ -177,6 +177,11 @@ class Fleet:
         """In an open loop: what was meant to start before this moment has ended and is among the records."""
         return self._collector.settled_ns
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way, half a second ago at most."""
+        return self._collector.in_flight
+
     def _begin(self, load: Load, seed: int, seconds: float) -> int:
         """Prepares all workers and tells them when to begin. That moment."""
         run = str(next(self._runs))

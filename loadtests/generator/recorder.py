@@ -72,6 +72,7 @@ class Recorder:
         send: takes a report to the collector, in order.
         lags: what the probe of the worker's loop counts.
         oldest: the intended start of the oldest request that still runs, None when unknown.
+        in_flight: how many requests are under way.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Recorder:
         send: Callable[[Report], None],
         lags: Lag | None = None,
         oldest: Callable[[], int | None] = lambda: None,
+        in_flight: Callable[[], int] = lambda: 0,
     ) -> None:
         self._run, self._worker, self._send, self._lags, self._oldest = run, worker, send, lags, oldest
+        self._in_flight = in_flight
         self._waiting: list[Record] = []
         self._number = 0
         self._trouble = ""
@@ -122,7 +125,7 @@ class Recorder:
         now = time.monotonic_ns()
         self._send({
             "run": self._run, "worker": self._worker, "number": self._number, "last": last, "trouble": self._trouble,
-            "records": pack(part), "oldest_ns": oldest,
+            "records": pack(part), "oldest_ns": oldest, "in_flight": self._in_flight(),
             "lag_ns": None if self._lags is None else self._lags.quantile(0.99),
             "cpu": (time.process_time_ns() - self._cpu) / max(now - self._began, 1),
             "clock_ns": time.time_ns() - now - self._ahead,
@@ -141,6 +144,7 @@ class _Worker:
     lag_ns: int | None = None
     cpu: float = 0.0
     clock_ns: int = 0
+    in_flight: int = 0
 
 
 class Collector:
@@ -176,6 +180,7 @@ class Collector:
         self.trouble = self.trouble or report["trouble"]
         worker.oldest_ns = report["oldest_ns"] - ahead if report["oldest_ns"] else worker.oldest_ns
         worker.lag_ns, worker.cpu, worker.clock_ns = report["lag_ns"], report["cpu"], report["clock_ns"]
+        worker.in_flight = report["in_flight"]
 
     @property
     def complete(self) -> bool:
@@ -186,6 +191,11 @@ class Collector:
     def settled_ns(self) -> int:
         """What was meant to start before this moment has ended and is here (0: not known; of an open loop)."""
         return min((one.oldest_ns or 0 for one in self._workers.values()), default=0)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were under way at the latest report of each worker."""
+        return sum(one.in_flight for one in self._workers.values())
 
     @property
     def dropped(self) -> int:

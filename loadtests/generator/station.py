@@ -22,7 +22,7 @@ from loadtests.generator.seats import Seat
 from loadtests.records import Outcome, Record
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
-from loadtests.users.base import CannotGoOn, Person, Scenario
+from loadtests.users.base import CannotGoOn, Flight, Person, Scenario
 from loadtests.workload.profiles import Profile
 
 EVERY: Final = 0.5
@@ -38,17 +38,18 @@ WARM: Final = 64
 
 
 class Punctual(Client):
-    """Holds a request back until its moment, so that it can be made ready before."""
+    """Holds a request back until its moment, so that it can be made ready before; counts those under way."""
 
-    def __init__(self, url: str, alarm: Alarm, **settings: Any) -> None:
+    def __init__(self, url: str, alarm: Alarm, flight: Flight, **settings: Any) -> None:
         super().__init__(url, **settings)
-        self._alarm = alarm
+        self._alarm, self._flight = alarm, flight
 
     def ask(self, request: Request, intended_ns: int | None = None) -> Reply:
         """Sends a request at the intended moment, at once where it is over or none is given."""
         if intended_ns is not None:
             self._alarm.wait(intended_ns)
-        return super().ask(request, intended_ns)
+        with self._flight:
+            return super().ask(request, intended_ns)
 
 
 class Station:
@@ -85,11 +86,13 @@ class Station:
         self._conductor: Conductor | None = None
         self._reporter: gevent.Greenlet | None = None
         self._probe = LoopProbe()
-        self.recorder = Recorder(run, worker, send, self._probe.lags, self._oldest)
+        self._flight = Flight()
+        self.recorder = Recorder(run, worker, send, self._probe.lags, self._oldest, lambda: self._flight.count)
         self._alarm = Alarm()
         self._client = Punctual(
             target.url,
             self._alarm,
+            self._flight,
             key=target.key,
             ca=target.ca,
             worker=worker,
@@ -186,8 +189,9 @@ class Station:
 
     def _person(self, number: int, profile: Profile) -> Person:
         return Person(
-            target=self.target, profile=profile, seed=self.seed, number=number, worker=self.worker, keep=self.keep
-        )
+            target=self.target, profile=profile, seed=self.seed, number=number, worker=self.worker, keep=self.keep,
+            flight=self._flight,
+        )  # fmt: skip
 
     @contextmanager
     def _watched(self, profile: Profile) -> Iterator[None]:

@@ -39,6 +39,10 @@ def to_json(result: Result) -> str:
     return json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+NAME: Final = "result.json"
+NONE: Final = f"there is no {NAME}: give the folder that `make load` wrote (it is named in its last line)"
+
+
 def read(path: Path) -> Result:
     """A result from its file.
 

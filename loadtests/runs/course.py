@@ -65,8 +65,8 @@ class Course:
     """How long an answer takes when nobody else asks."""
     server: Server = field(default_factory=Server)
     stopped: Callable[[], bool] = lambda: False
-    told: Callable[[str, Tally, float], None] = lambda _, __, ___: None
-    """Progress: the load in words, what finished, seconds since its beginning."""
+    told: Callable[[str, Tally, float, int], None] = lambda _, __, ___, ____: None
+    """Progress: the load in words, what finished, seconds since its beginning, and how many requests are under way."""
     said: Callable[[str], None] = lambda _: None
     """A line of progress."""
     clock: Callable[[], int] = time.monotonic_ns
@@ -90,7 +90,7 @@ class Course:
         self.said(f"{name}: for {'at most ' if early else ''}{self.seconds:g} s")
         watch = Patience(
             Tally(self.words.objectives), self.seconds, self.stopped,
-            lambda tally, seconds: self.told(name, tally, seconds), early=early,
+            lambda tally, seconds: self.told(name, tally, seconds, self.fleet.in_flight), early=early,
         )  # fmt: skip
         seed = self.words.seed * 1_000_003 + number
         held = self.fleet.hold(
@@ -148,7 +148,7 @@ class Course:
         prober = Prober(
             fleet=self.fleet, load=self.load, objectives=self.words.objectives, plan=plan,
             seconds=self.words.budget, answer_s=self.answer_s, stopped=self.stopped, clock=self.clock,
-            told=lambda load, tally, seconds: self.told(label(load, unit), tally, seconds),
+            told=lambda load, tally, seconds: self.told(label(load, unit), tally, seconds, self.fleet.in_flight),
             said=lambda line: self.said(f"{unit} {line}"),
         )  # fmt: skip
         if self.words.budget < PROBES * prober.least:

@@ -42,6 +42,10 @@ class Runner(Protocol):
     def hold(self, load: Load, seed: int, *, seconds: float, until: Until | None = None, grace: float = 10) -> Held:
         """Holds a load, asking `until` about twice a second whether to stop, and returns what came of it."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+
 
 def grace(answer_s: float) -> float:
     """How long to wait at the end of a load: an answer that is cut says less than a whole one (seconds)."""

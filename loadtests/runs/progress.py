@@ -47,18 +47,18 @@ class Progress:
         passed = round(self.clock() - self._began)
         say(f"{passed // 60:3d}:{passed % 60:02d}  {text}", self.out)
 
-    def told(self, name: str, tally: Tally, lasted: float) -> None:
+    def told(self, name: str, tally: Tally, lasted: float, in_flight: int) -> None:
         """Says how a load goes, when the last line is old enough. `lasted`: seconds since the load began."""
         now = self.clock()
         if now >= self._next:
             self._next = now + self.every
-            self.line(f"{name}: {words(tally, lasted)}")
+            self.line(f"{name}: {words(tally, lasted, in_flight)}")
 
 
-def words(tally: Tally, lasted: float) -> str:
-    """How a load goes, in a line."""
+def words(tally: Tally, lasted: float, in_flight: int | None = None) -> str:
+    """How a load goes, in a line. `in_flight`: requests that are under way, None where the load is over."""
     count = tally.outcomes.get
-    parts = [f"{count(Outcome.OK, 0)} answered"]
+    parts = [f"{count(Outcome.OK, 0)} answered", *([] if in_flight is None else [f"{in_flight} in flight"])]
     if recent := tally.first[-RECENT:]:
         p50, p95 = (seconds(stats.percentile(recent, share)) for share in (0.5, 0.95))
         parts.append(f"{tally.first_name} p50 {p50}, p95 {p95}")

@@ -54,20 +54,29 @@ class Ready:
         return self.first_s + tokens * self.token_s
 
 
-def check(target: Target, *, embedding: bool = False, timeout: float = 120.0) -> Ready:
+def check(target: Target, *, embedding: bool = False, retrieves: bool = False, timeout: float = 120.0) -> Ready:
     """Asks for the list of models, then for short answers of the model (or embeddings).
+
+    Args:
+        target: where, and as whom.
+        embedding: the load asks for vectors alone.
+        retrieves: it asks for vectors too.
+        timeout: of one answer (seconds).
 
     Raises:
         NotReady: what does not work, and what to do.
     """
     models = _models(target)
     model = target.embedding_model if embedding else target.model
-    if model not in models:
-        word = "LOAD_EMBEDDING_MODEL" if embedding else "MODEL"
-        raise NotReady(
-            f"the model {model!r} is not there for this key; there are: {', '.join(sorted(models)) or 'none'}. "
-            f"Name one with {word}=…, or add it to the stack"
-        )
+    named = {model: "LOAD_EMBEDDING_MODEL=… (`make load` takes MODEL=…)" if embedding else "MODEL=…"}
+    if retrieves and not embedding:
+        named[target.embedding_model] = "LOAD_EMBEDDING_MODEL=…"
+    for name, word in named.items():
+        if name not in models:
+            raise NotReady(
+                f"the model {name!r} is not there for this key; there are: {', '.join(sorted(models)) or 'none'}. "
+                f"Name one with {word}, or add it to the stack"
+            )
     with Client(target.url, key=target.key, ca=target.ca, total_s=timeout, idle_s=timeout) as client:
         replies = [_answer(client, target, model, words, embedding, timeout) for words in QUESTIONS]
     first, last = (reply.record for reply in replies)

@@ -110,13 +110,16 @@ def parse(environment: Mapping[str, str]) -> Words:
     profile = given.get("PROFILE", "chat")
     usual = "embeddings" if profile in {"embed", "native-embed"} else "people"
     said = given.get("SLO", usual)
-    if (mix := environment.get(PREFIX + "MIX", "")) and not profile.endswith(("mixed", ".yaml", ".yml")):
-        raise ValueError(f"MIX={mix} would do nothing here: it is for PROFILE=mixed, and this is {profile}")
     loads = _loads(given, unit) if unit.name in given else ()
     if shape is Shape.HOLD and len(loads) > 1:
         shape = Shape.SWEEP
     if shape is Shape.RAMP and len(loads) != 1:
         raise ValueError(f"RAMP=1 grows to one load, {unit.name} has {len(loads)}: write {unit.name}=16, for example")
+    if (gate := _read(given, "GATE", False, _switch)) and shape not in {Shape.HOLD, Shape.REPLAY}:
+        raise ValueError(
+            "GATE=1 would do nothing here: a baseline is of one load that is held (USERS=8, RATE=2 or REPLAY=…), and "
+            f"this is a {shape}"
+        )
     return Words(
         shape=shape, unit=unit, profile=profile, loads=loads,
         seconds=_read(given, "FOR", 120.0, _duration), budget=_read(given, "BUDGET", 900.0, _duration),
@@ -126,7 +129,7 @@ def parse(environment: Mapping[str, str]) -> Words:
         speed=_read(given, "SPEED", 1.0, _number), seed=_read(given, "SEED", 1, _count),
         processes=_read(given, "PROCESSES", 1, _processes),
         timeout=_read(given, "TIMEOUT", 120.0, _duration), out=Path(given["OUT"]) if "OUT" in given else None,
-        gate=_read(given, "GATE", False, _switch), tax=_read(given, "TAX", False, _switch),
+        gate=gate, tax=_read(given, "TAX", False, _switch),
     )  # fmt: skip
 
 

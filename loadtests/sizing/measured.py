@@ -83,8 +83,10 @@ class Fitted:
 
 def read(folder: Path) -> Run:
     """A run from the folder that `make load` wrote. Raises CannotSize."""
+    if not (folder / store.NAME).is_file():
+        raise CannotSize(f"RUN={folder}: {store.NONE}")
     try:
-        result = store.read(folder / "result.json")
+        result = store.read(folder / store.NAME)
         text = (folder / "requests.csv").read_text(encoding="utf-8")
     except (CannotRead, OSError, UnicodeDecodeError) as error:
         raise CannotSize(f"RUN={folder}: {error}") from None

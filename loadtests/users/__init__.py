@@ -10,10 +10,11 @@ from loadtests.users import page
 from loadtests.users.base import Scenario
 from loadtests.users.chat import Chat
 from loadtests.users.embed import Embed
-from loadtests.users.mixed import Mixed, kinds
+from loadtests.users.mixed import Mixed
 from loadtests.users.native import CALLS, Native
 from loadtests.users.rag import Rag
 from loadtests.users.ui import Ui
+from loadtests.workload.mix import SIGNED_IN, kinds
 from loadtests.workload.profiles import Profile
 
 _ALL: Final[tuple[Scenario, ...]] = (
@@ -21,8 +22,6 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Mixed(lambda: SCENARIOS),
 )  # fmt: skip
 SCENARIOS: Final[Mapping[str, Scenario]] = {one.name: one for one in _ALL}
-SIGNED_IN: Final = frozenset({"ui", "ui-file"})
-"""In these people sign in to the chat."""
 
 
 def signed_in(profile: Profile, target: Target, environment: Mapping[str, str]) -> dict[str, str]:

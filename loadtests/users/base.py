@@ -19,6 +19,19 @@ class CannotGoOn(Exception):
     """
 
 
+@dataclass(slots=True)
+class Flight:
+    """How many requests are under way: each is one for as long as it is in a `with` of this."""
+
+    count: int = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *error: object) -> None:
+        self.count -= 1
+
+
 def _nowhere(_: Record) -> None:
     """For a scenario that is run alone."""
 
@@ -38,6 +51,8 @@ class Person:
     worker: int = 0
     keep: Callable[[Record], None] = field(default=_nowhere, compare=False, repr=False)
     """Takes the record of a request that the given client did not make. What `client.ask` made is kept already."""
+    flight: Flight = field(default_factory=Flight, compare=False, repr=False)
+    """Counts such a request while it is under way."""
 
     def conversation(self) -> tuple[Conversation, int]:
         """What this person asks, and the turn to begin with: the first, or one in the middle."""

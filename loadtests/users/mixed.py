@@ -11,11 +11,9 @@ import numpy as np
 
 from loadtests.client.stream import Client
 from loadtests.users.base import CannotGoOn, Person, Scenario
-from loadtests.workload.profiles import PROFILES, Profile
+from loadtests.workload import mix
+from loadtests.workload.profiles import PROFILES
 
-WORD: Final = "LOAD_MIX"
-USUAL: Final = "chat=70,code=15,rag=10,embed=5"
-"""Assumed; sessions, not requests. Nothing public tells what small teams do."""
 _KIND: Final = 5
 """Keeps this draw apart from those of the conversation with the same number."""
 
@@ -28,7 +26,7 @@ class Mixed:
         environment: LOAD_MIX has the shares, as `chat=70,code=15,rag=10,embed=5`: profiles and their weights.
     """
 
-    name = "mixed"
+    name = mix.MIXED
     early = True  # as all that it hands on to are
 
     def __init__(
@@ -49,7 +47,7 @@ class Mixed:
     def kind(self, person: Person) -> tuple[Scenario, Person]:
         """What this person does, and as whom: the same seed and number are always of one kind."""
         try:
-            shares = parse(self._environment.get(WORD) or USUAL)
+            shares = mix.shares(self._environment.get(mix.WORD) or mix.USUAL)
         except ValueError as error:
             raise CannotGoOn(str(error)) from None
         ends = np.cumsum(list(shares.values()))
@@ -57,27 +55,3 @@ class Mixed:
         profile = PROFILES[list(shares)[int(np.searchsorted(ends, drawn, side="right"))]]
         own = replace(profile, ruler=person.profile.ruler, nonce=person.profile.nonce)
         return self._scenarios()[profile.scenario], replace(person, profile=own)
-
-
-def kinds(profile: Profile, environment: Mapping[str, str]) -> set[str]:
-    """The scenarios that a profile comes to. Raises ValueError for shares that are none."""
-    if profile.scenario != Mixed.name:
-        return {profile.scenario}
-    return {PROFILES[name].scenario for name in parse(environment.get(WORD) or USUAL)}
-
-
-def parse(text: str) -> dict[str, float]:
-    """Profile to weight. Raises ValueError, in words, for what is none."""
-    allowed = [name for name, one in PROFILES.items() if one.scenario != Mixed.name]
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, weight = (one.strip() for one in part.partition("="))
-        if name not in allowed or name in shares:
-            raise ValueError(f"{WORD}={text}: {part.strip()!r}: allowed, once each, are {', '.join(allowed)}")
-        try:
-            shares[name] = float(weight)
-        except ValueError:
-            shares[name] = 0.0
-        if not 0 < shares[name] < float("inf"):
-            raise ValueError(f"{WORD}={text}: {part.strip()!r}: a share is a number above 0, for example {name}=10")
-    return shares

@@ -93,7 +93,7 @@ class Talk:
         """Uploads a document, until its passages are embedded; kept as a record without tokens. Did it work?"""
         heard = Heard(intended_ns)
         try:
-            with gevent.Timeout(self._total_s, Empty):
+            with self._person.flight, gevent.Timeout(self._total_s, Empty):
                 file = self._account.api.upload(NAME, "\n\n".join(passages))
             self._files = [{"type": "file", "id": file, "url": file, "name": NAME, "status": "uploaded"}]
             heard.done(200)
@@ -110,7 +110,8 @@ class Talk:
         message, heard = str(uuid.uuid4()), Heard(intended_ns)
         try:
             channel = self._account.channel()  # opens it where it is not: as a page that was just opened
-            with channel.listening(message) as events, gevent.Timeout(self._total_s, Empty):
+            timeout = gevent.Timeout(self._total_s, Empty)
+            with channel.listening(message) as events, self._person.flight, timeout:
                 heard.sent_ns = time.monotonic_ns()
                 body = self._body(text, turn, message, channel.session)
                 told = self._account.api.json("POST", "/api/chat/completions", body)

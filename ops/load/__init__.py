@@ -28,6 +28,9 @@ PREFIX: Final = "LOAD_"
 NOT_PASSED: Final = ("PULUMI_", PREFIX)
 PROMETHEUS: Final = "http://127.0.0.1:9090"
 MIX: Final = "MIX"  # how many of a mixed load are of which profile
+# Who signs in to the chat of another deployment, and which model makes vectors there: exported, as a password must be.
+SIGNS_IN: Final = (f"{PREFIX}CHAT_EMAIL", f"{PREFIX}CHAT_PASSWORD")
+EMBEDDING_MODEL: Final = f"{PREFIX}EMBEDDING_MODEL"
 
 
 def load(request: Request) -> int:
@@ -36,6 +39,8 @@ def load(request: Request) -> int:
     direct = tax.wanted(os.environ)
     if request.url:
         return elsewhere(request, words, os.environ, direct)
+    if request.ca:
+        raise OpsError(f"CA={request.ca} would do nothing here: it is for URL=…; a stack's own certificate is known")
     pulumi = look.opened(request)
     platform = settings.platform(pulumi.file)
     consumer.refuse_name(platform, pulumi.file.name)
@@ -83,15 +88,11 @@ def run(asked: stops.Stops, env: Mapping[str, str], folder: Path, what: Mapping[
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
     """The words of a run as it takes them. Raises OpsError for what it would refuse, before anything is deployed."""
-    from loadtests.runs import words
-    from loadtests.workload import profiles, replay
+    from loadtests.runs import beforehand, words
 
     found = {f"{PREFIX}{word}": environ[word] for word in (*words.WORDS, MIX) if environ.get(word)}
     try:
-        wanted = words.parse(found)
-        profiles.chosen(wanted.profile)
-        if wanted.replay is not None:
-            replay.load(wanted.replay)
+        beforehand.check({**found, "BASELINES": environ.get("BASELINES", "")})
     except ValueError as wrong:
         raise OpsError(str(wrong)) from None
     return found
@@ -118,26 +119,55 @@ def server(stack: str, *, prometheus: bool, counts: bool = True) -> dict[str, An
 
 
 def models(platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
-    """The embedding model by its name; chats have `default` in every stack. Raises OpsError for one nobody serves."""
-    names = {name for model in platform.models for name in (model.name, *model.aliases)}
-    asked = words.get(f"{PREFIX}MODEL", "default")
-    if asked not in names:
-        raise OpsError(f"MODEL={asked}: no model of this stack has that name; there are {', '.join(sorted(names))}")
-    embeds = [model.name for model in platform.models if model.role is Role.EMBEDDING]
-    return {f"{PREFIX}EMBEDDING_MODEL": embeds[0]} if embeds else {}
+    """The embedding model by its name; chats have `default` in every stack.
+
+    Raises OpsError for a model that nobody serves, or that does not do what the profile asks of it.
+    """
+    from loadtests.workload import mix
+
+    roles = {name: model.role for model in platform.models for name in (model.name, *model.aliases)}
+    asked, profile = words.get(f"{PREFIX}MODEL", ""), words.get(f"{PREFIX}PROFILE", "chat")
+    kinds = scenarios(words)
+    vectors = kinds <= mix.EMBEDDINGS
+    if (name := asked or "default") not in roles and (asked or not vectors):
+        raise OpsError(f"MODEL={name}: no model of this stack has that name; there are {', '.join(sorted(roles))}")
+    embeds = [name for name, role in roles.items() if role is Role.EMBEDDING]
+    if kinds & mix.EMBEDDING and not embeds:
+        raise OpsError(
+            f"PROFILE={profile} asks for vectors, and no model of this stack makes any\n"
+            "fix: add one with role: embedding to its models, then `make up`"
+        )
+    if asked and vectors is not (asked in embeds):
+        what, others = ("vectors", embeds) if vectors else ("answers", [one for one in roles if one not in embeds])
+        raise OpsError(
+            f"MODEL={asked}: PROFILE={profile} asks for {what}, which {asked} does not make; there are "
+            f"{', '.join(sorted(others))}"
+        )
+    return {EMBEDDING_MODEL: asked if asked and vectors else embeds[0]} if embeds else {}
+
+
+def scenarios(words: Mapping[str, str]) -> set[str]:
+    """What the sessions of these words are."""
+    from loadtests.workload import mix, profiles
+
+    return mix.kinds(profiles.chosen(words.get(f"{PREFIX}PROFILE", "chat")), words)
+
+
+def sign_in(words: Mapping[str, str]) -> bool:
+    """Whether people of these words sign in to the chat."""
+    from loadtests.workload import mix
+
+    return bool(scenarios(words) & mix.SIGNED_IN)
 
 
 def people(pulumi: Pulumi, platform: Platform, words: Mapping[str, str]) -> dict[str, str]:
     """How people of the chat sign in, where the profile has some. Raises OpsError where there is no chat."""
-    from loadtests.workload import profiles
-
-    scenario = profiles.chosen(words.get(f"{PREFIX}PROFILE", "chat")).scenario
-    if not scenario.startswith("ui") and not (scenario == "mixed" and "ui" in words.get(f"{PREFIX}{MIX}", "")):
+    if not sign_in(words):
         return {}
     if not platform.chat.enabled:
         raise OpsError("this stack has no chat UI (chat.enabled: false) that people of this profile could sign in to")
     password = pulumi.call("config", "get", f"{PROJECT}:admin-password").rstrip("\n")
-    return {f"{PREFIX}CHAT_EMAIL": platform.chat.admin_email, f"{PREFIX}CHAT_PASSWORD": password}
+    return dict(zip(SIGNS_IN, (platform.chat.admin_email, password), strict=True))
 
 
 def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, str], direct: str | None = None) -> int:
@@ -153,11 +183,30 @@ def elsewhere(request: Request, words: Mapping[str, str], environ: Mapping[str, 
         )
     ca = str(Path(request.ca).resolve()) if request.ca else ""
     trust = {"SSL_CERT_FILE": ca} if ca else {}
+    exported = visitors(words, environ)
     what = None if direct is None else tax.beside(direct, url=url, ca=ca, model=request.model)
     say(f"load on {url}, a deployment that is not this machine's to change: its limits hold, its counters are not read")
     with stops.noted() as asked, tempfile.TemporaryDirectory(prefix="load-") as folder:
-        env = {**plain(environ), **words, **trust, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
+        env = {**plain(environ), **words, **exported, **trust, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
         return run(asked, env, Path(folder), what)
+
+
+def visitors(words: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """What only the shell knows of another deployment: who signs in to its chat, and its embedding model.
+
+    Raises OpsError where people of the profile sign in and nobody says as whom.
+    """
+    found = {EMBEDDING_MODEL: environ[EMBEDDING_MODEL]} if environ.get(EMBEDDING_MODEL) else {}
+    if not sign_in(words):
+        return found
+    if missing := [name for name in SIGNS_IN if not environ.get(name)]:
+        email, password = SIGNS_IN
+        raise OpsError(
+            f"PROFILE={words.get(f'{PREFIX}PROFILE', 'chat')}: its people sign in to the chat of that deployment, and "
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set\n"
+            f"fix: `export {email}=…; read -rs {password} && export {password}` (typed after make, others could see it)"
+        )
+    return found | {name: environ[name] for name in SIGNS_IN}
 
 
 def refuse_clear(url: str) -> str:

@@ -12,6 +12,7 @@ from ops.errors import OpsError
 from stack.capacity import cost, usage
 from stack.capacity.choose import DOLLAR, ChooseError, Market
 from stack.capacity.cost import CostError, Habits, Prices
+from stack.capacity.devices import DeviceError, find
 from stack.capacity.usage import Assumption, PeopleError, Slo, Usage
 
 USAGE: Final = {
@@ -51,7 +52,11 @@ def parse(env: Mapping[str, str]) -> Words:
     one, cards = _cards(env.get("GPU_PRICE", ""))
     api_in, api_out = _api(env.get("API_PRICE", ""))
     months = 36.0 if (given := _number(env, "MONTHS")) is None else given
-    kwh, host, dollar = _number(env, "KWH"), _number(env, "HOST_PRICE"), _number(env, "DOLLAR")
+    if months == 0:
+        raise OpsError(f"MONTHS={env['MONTHS']}: months are above 0, for example MONTHS=36")
+    if (dollar := _number(env, "DOLLAR")) == 0:
+        raise OpsError(f"DOLLAR={env['DOLLAR']}: what one US dollar is in {currency}, for example DOLLAR=0.9")
+    kwh, host = _number(env, "KWH"), _number(env, "HOST_PRICE")
     if kwh is not None and kwh > DEAR and currency in MAJOR:
         raise OpsError(f"KWH={env['KWH']}: the price of one kWh in {currency}, not in cents, for example KWH=0.30")
     try:
@@ -137,7 +142,10 @@ def _cards(text: str) -> tuple[float | None, dict[str, Any]]:
         name, _, price = part.rpartition("=")
         value = _float("GPU_PRICE", price, EXAMPLE)
         if name:
-            cards[name] = value
+            try:
+                cards[find(name).id] = value
+            except DeviceError as wrong:
+                raise OpsError(f"GPU_PRICE={part}: {wrong}") from None
         else:
             one = value
     return one, cards

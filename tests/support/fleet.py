@@ -47,6 +47,8 @@ class Came:
     """What the fleet raised."""
     looks: int
     """How often `until` was asked."""
+    in_flight: int = 0
+    """Requests under way at most, as the fleet told it at these looks."""
 
 
 class Fleets:
@@ -115,11 +117,11 @@ def _main() -> None:
             key = pickle.dumps((wanted.target, wanted.profile, wanted.processes))
             if key not in running:
                 running[key] = Fleet(wanted.target, wanted.profile, processes=wanted.processes, timeout=20).__enter__()
-            looks, held, error = 0, None, ""
+            looks, flying, held, error = 0, 0, None, ""
 
-            def until(records: Sequence[Any], _: float, wanted: Any = wanted) -> bool:
-                nonlocal looks
-                looks += 1
+            def until(records: Sequence[Any], _: float, wanted: Any = wanted, fleet: Fleet = running[key]) -> bool:
+                nonlocal looks, flying
+                looks, flying = looks + 1, max(flying, fleet.in_flight)
                 if wanted.kill_at is not None and len(records) >= wanted.kill_at:
                     os.kill(children_of(os.getpid())[0], signal.SIGKILL)
                 return wanted.enough is not None and len(records) >= wanted.enough
@@ -130,7 +132,7 @@ def _main() -> None:
                 )
             except FleetError as raised:
                 error = str(raised)
-            _write(sys.stdout.buffer, here.Came(held=held, error=error, looks=looks))
+            _write(sys.stdout.buffer, here.Came(held=held, error=error, looks=looks, in_flight=flying))
     except EOFError:
         pass
     finally:

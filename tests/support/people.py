@@ -19,12 +19,22 @@ from loadtests.client.stream import Client
 from loadtests.records import Record
 from loadtests.target import Target
 from loadtests.users import SCENARIOS
-from loadtests.users.base import CannotGoOn, Person
+from loadtests.users.base import CannotGoOn, Flight, Person
 from loadtests.users.page import Accounts
 from loadtests.users.ui import Ui
 from loadtests.workload.profiles import PROFILES, Length
 
 PATCHED = (sys.executable, "-m", "gevent.monkey", "--module")
+
+
+class Most(Flight):
+    """Also knows how many there were at most."""
+
+    most = 0
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.most = max(self.most, self.count)
 
 
 def session(what: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +45,7 @@ def session(what: dict[str, Any]) -> dict[str, Any]:
     """
     os.environ.update(what["environment"])
     kept: list[Record] = []
+    flight = Most()
     lengths = {name: Length.parse(text) for name, text in what["lengths"].items()}
     profile = replace(PROFILES[what.get("profile", "ui")], **lengths)
     target = Target(
@@ -48,7 +59,7 @@ def session(what: dict[str, Any]) -> dict[str, Any]:
 
         def live() -> None:
             nonlocal stopped
-            person = Person(target=target, profile=profile, seed=1, number=7, keep=kept.append)
+            person = Person(target=target, profile=profile, seed=1, number=7, keep=kept.append, flight=flight)
             kind = scenario or SCENARIOS[profile.scenario]
             try:
                 if "ahead" in what:
@@ -62,7 +73,9 @@ def session(what: dict[str, Any]) -> dict[str, Any]:
         everybody = [gevent.spawn(live) for _ in range(what.get("people", 1))]
         gevent.joinall(everybody, timeout=what["leave"])
         gevent.killall(everybody)
-    return {"stopped": stopped, "records": [shown(one) for one in kept]}
+    return {
+        "stopped": stopped, "records": [shown(one) for one in kept], "most": flight.most, "under_way": flight.count,
+    }  # fmt: skip
 
 
 def shown(record: Record) -> dict[str, Any]:

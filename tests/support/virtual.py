@@ -41,6 +41,8 @@ class VirtualFleet:
     warm_up: float = 0.0
     """So many seconds more for every first token, in the first tenth of each load."""
     now_ns: int = SECOND
+    in_flight: int = 0
+    """Requests that were under way when `until` was asked last."""
     asked: list[tuple[object, int, float]] = field(default_factory=list)
     """Every load, with its seed and how long it was really held."""
 
@@ -65,6 +67,7 @@ class VirtualFleet:
             self.now_ns = began + step * SECOND // 2
             while shown < len(made) and made[shown].done_ns <= self.now_ns:
                 shown += 1
+            self.in_flight = sum(one.sent_ns <= self.now_ns < one.done_ns for one in made)
             if until is not None and until(made[:shown], step / 2):
                 end = step / 2
                 break

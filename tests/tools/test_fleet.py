@@ -91,6 +91,13 @@ def test_people_ask_think_and_ask_again(one: Engine, others: Fleets, processes: 
     assert {turns[0] for session, turns in sessions.items() if session < 6} > {0}, "most were in the middle of theirs"
 
 
+def test_what_is_under_way_is_known_meanwhile(one: Engine, others: Fleets) -> None:
+    one.play(ttft_ms=600, itl_ms=1, tokens=10)
+    came = others.hold(Wanted(target=at(one), profile=profile(), load=Closed(5), seconds=3, processes=2))
+    whole(came, one)
+    assert 3 <= came.in_flight <= 5, "five people who hardly think and wait"
+
+
 def test_a_conversation_grows_by_the_answers_that_came(one: Engine, others: Fleets) -> None:
     whole(others.hold(Wanted(target=at(one), profile=profile(), load=Closed(1), seconds=2)), one)
     asked = [seen.json for seen in one.seen()]

@@ -87,6 +87,10 @@ def test_a_model_that_is_not_there(one: Engine) -> None:
     assert "the model 'gpt-5' is not there for this key; there are: default, embedding. Name one with MODEL=" in said
     said = refused(target(one.address, embedding_model="e5"), embedding=True)
     assert "Name one with LOAD_EMBEDDING_MODEL=" in said
+    said = refused(target(one.address, embedding_model="e5"), retrieves=True)
+    assert "the model 'e5' is not there for this key; " in said
+    assert "Name one with LOAD_EMBEDDING_MODEL=" in said
+    assert ready.check(target(one.address, embedding_model="e5")).models == ("default", "embedding")
 
 
 def test_nobody_listens_and_nobody_knows_the_name() -> None:

@@ -162,7 +162,7 @@ def test_people_through_the_real_gateway(gateway: tuple[Running, Engine], tmp_pa
     assert run.out.startswith("PASS  The objectives held at this load: at most 0.0% of ")
     assert run.out.splitlines()[-1] == f"report: {run.folder / 'report.html'}"
     assert 0.035 < result.whole.metrics["ttft"].p50 < 0.06
-    assert re.search(r"6 users: \d+ answered \| TTFT p50 \d+", run.err), "progress"
+    assert re.search(r"6 users: \d+ answered \| [0-6] in flight \| TTFT p50 \d+", run.err), "progress"
 
 
 def test_levels_on_both_sides_of_a_knee_that_is_known(gateway: tuple[Running, Engine], tmp_path: Path) -> None:
@@ -233,6 +233,12 @@ def test_embeddings_are_loaded_too(one: Engine, tmp_path: Path) -> None:
     assert result.environment.configuration["MODEL"] == "embedding"
 
 
+def test_where_there_are_vectors_alone_model_is_what_makes_them(one: Engine, tmp_path: Path) -> None:
+    _, run = ran(tmp_path, one.address, PROFILE="embed", RATE="20", FOR="2s", MODEL="default")
+    assert run.result.environment.configuration["MODEL"] == "default"
+    assert {row["model"] for row in run.rows} == {"default"}
+
+
 def test_a_log_is_replayed(one: Engine, tmp_path: Path) -> None:
     trace = "at_s,input_tokens,output_tokens\n" + "".join(f"{k / 10:.1f},12,{5 + k % 2}\n" for k in range(60))
     (tmp_path / "trace.csv").write_text(trace)
@@ -260,6 +266,8 @@ def test_a_log_is_replayed(one: Engine, tmp_path: Path) -> None:
         ({"USERS": "1", "TAX": "1"}, "TAX=1 is a word of `make load`"),
         ({"USERS": "1", "PROCESSES": "256"}, "PROCESSES=256: this machine has "),
         ({"USERS": "1", "OUT": "/proc/none"}, "/proc/none: "),
+        ({"USERS": "1", "GATE": "1"}, "GATE=1: there is no baseline in "),
+        ({"USERS": "1", "PROFILE": "rag", "EMBEDDING_MODEL": "e5"}, "the model 'e5' is not there for this key"),
     ],
 )
 def test_what_cannot_begin_is_said_in_words_and_leaves_nothing(

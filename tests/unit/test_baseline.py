@@ -238,6 +238,6 @@ def test_the_newest_run_is_kept_under_the_name_of_its_stack(
 
 def test_where_there_is_no_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert baseline.main({"RUN": str(tmp_path)}) == 2
-    assert "nothing was kept" in capsys.readouterr().err
+    assert f"nothing was kept: RUN={tmp_path}: there is no result.json: give the folder" in capsys.readouterr().err
     with pytest.raises(CannotCompare, match="make load USERS=8"):
         baseline.newest(tmp_path)

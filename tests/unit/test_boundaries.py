@@ -26,7 +26,7 @@ ARROWS: Final = {
         "stack.config.model", "stack.config.access", "stack.config.gateway", "stack.config.resources",
         "stack.config.explain", "stack.config.units",
         # a load run's words and profile are refused before anything is deployed for it
-        "loadtests.runs.words", "loadtests.workload.profiles", "loadtests.workload.replay",
+        "loadtests.runs.beforehand", "loadtests.runs.words", "loadtests.workload.mix", "loadtests.workload.profiles",
         # the answer that `make size` prints, and what it is given in
         "loadtests.sizing", "loadtests.sizing.", "loadtests.results.store", "loadtests.analysis.slo",
     ),

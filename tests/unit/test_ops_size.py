@@ -134,6 +134,13 @@ def test_words_are_read() -> None:
         ("KWH", "nan", "0 or more"),
         ("GPU_PRICE", "rtx=cheap", "GPU_PRICE=1600"),
         ("GPU_PRICE", "no-such-card=5", "no-such-card"),
+        (
+            "GPU_PRICE",
+            "nvidia-rtx-409=5",
+            "GPU_PRICE=nvidia-rtx-409=5: 'nvidia-rtx-409' must be .*nearest: nvidia-rtx-4090",
+        ),
+        ("MONTHS", "0", "MONTHS=0: months are above 0"),
+        ("DOLLAR", "0", "DOLLAR=0: what one US dollar is in USD, for example DOLLAR=0.9"),
         ("API_PRICE", "a/b", "API_PRICE=0.15/0.60"),
         ("SLO", "embeddings", "ttft=2,tpot=0.1"),
         ("SLO", "nosuch", "people"),
@@ -260,5 +267,7 @@ def test_a_model_nobody_talks_to_is_named(stack: Path, monkeypatch: pytest.Monke
 
 
 def test_a_folder_that_is_no_run_is_named(stack: Path) -> None:
-    with pytest.raises(OpsError, match=f"RUN={stack.parent}"):
+    with pytest.raises(
+        OpsError, match=f"RUN={stack.parent}: there is no result.json: give the folder that `make load`"
+    ):
         size.size(parse("size", {"RUN": str(stack.parent)}))

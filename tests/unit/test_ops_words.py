@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from loadtests.runs import words
 from ops import bench
@@ -41,6 +44,24 @@ def test_the_benchmark_types_its_words(tmp_path: Path) -> None:
     one = bench.Bench(tmp_path, env, {"STACK": "bench"})
     assert one.make("probe", "probe", Q="say hello").strip() == "bench say hello"
     assert "probe" in one.steps
+
+
+def test_the_benchmark_types_no_word_that_a_target_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[list[str]] = []
+
+    def run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+        typed.append(command[2:])
+        return real(command, **more)
+
+    real = subprocess.run
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    one = bench.Bench(ROOT, {"PATH": os.environ["PATH"], "MAKEFLAGS": "n"}, {"STACK": "bench"}, "mirror")
+    for target, more in (("up", {}), ("ask", {"Q": "say"}), ("env", {}), ("destroy", {"DATA": "delete"})):
+        one.make(target, target, **more)
+    assert typed == [
+        ["up", "STACK=bench", "SOURCE=mirror"], ["ask", "STACK=bench", "Q=say"], ["env", "STACK=bench"],
+        ["destroy", "STACK=bench", "SOURCE=mirror", "DATA=delete"],
+    ]  # fmt: skip
 
 
 def test_the_benchmark_unloads_the_models_that_are_in_memory() -> None:

@@ -138,6 +138,18 @@ def test_a_worker_measures_its_own_time(sent: list[Report], monkeypatch: pytest.
     assert (sent[-1]["cpu"], sent[-1]["clock_ns"]) == (0, 0), "what was before the start does not count"
 
 
+def test_what_is_under_way_is_known_from_the_latest_report_of_each_worker(sent: list[Report]) -> None:
+    running = {0: 0, 1: 5}
+    workers = [recorder(sent, number, in_flight=lambda number=number: running[number]) for number in running]
+    for one in workers:
+        one.ship()
+    assert collected(sent, workers=2).in_flight == 5
+    running[0], running[1] = 3, 1
+    for one in workers:
+        one.ship()
+    assert collected(sent, workers=2).in_flight == 4
+
+
 def test_the_first_reason_to_give_up_is_told(sent: list[Report]) -> None:
     one = recorder(sent)
     one.failed("no such page")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result
 from loadtests.runs import sweep, words
 from loadtests.runs.course import Course, Outcome
-from loadtests.runs.hold import Measured, measured
+from loadtests.runs.hold import Measured, Tally, measured
 from loadtests.runs.words import Unit, Words
 from tests.support.virtual import QUIET, Rate, VirtualFleet
 from tests.unit.test_purity import imported
@@ -23,7 +24,13 @@ from tests.unit.test_purity import imported
 PLACE = Environment(target="https://localhost:8443", hardware={}, versions={}, configuration={}, seeds={})
 
 
-def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outcome, Result, list[str]]:
+def unheard(_name: str, _tally: Tally, _lasted: float, _in_flight: int) -> None:
+    """Nobody listens."""
+
+
+def run(
+    fleet: VirtualFleet, stop_after: float = 0, told: Callable[[str, Tally, float, int], None] = unheard, **given: str
+) -> tuple[Outcome, Result, list[str]]:
     """What a run with these words came to; `stop_after`: Ctrl-C after so many (virtual) seconds."""
     wanted = words.parse({f"LOAD_{name}": value for name, value in given.items()})
     lines: list[str] = []
@@ -40,7 +47,7 @@ def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outco
 
     course = Course(
         words=wanted, fleet=fleet, load=load, seconds=wanted.seconds, answer_s=fleet.service,
-        server=Server(warm=True), stopped=stopped, said=lines.append, clock=fleet.clock,
+        server=Server(warm=True), stopped=stopped, told=told, said=lines.append, clock=fleet.clock,
     )  # fmt: skip
     outcome = course.run()
     result = build.result(
@@ -66,6 +73,15 @@ def test_a_load_is_held_until_its_p95_is_known() -> None:
     assert first.p95_high - first.p95_low <= 0.25 * first.p95
     assert outcome.label == "3 requests/s"
     assert result.levels == []
+
+
+def test_progress_says_what_is_under_way() -> None:
+    for given in ({"USERS": "6", "FOR": "20s"}, {"SEARCH": "users", "BUDGET": "10m"}):
+        fleet, seen = VirtualFleet(slots=2), set[int]()
+        run(fleet, told=lambda _, __, ___, now, seen=seen: seen.add(now), **given)
+        assert max(seen) > 2, "two are answered, the others wait"
+        assert min(seen) >= 0
+        assert fleet.in_flight in seen
 
 
 def test_the_warm_up_is_cut_and_the_rest_measured() -> None:

@@ -24,6 +24,10 @@ def test_a_line_says_how_the_load_goes() -> None:
     assert "| 82 tokens/s | 7% missed | 1 failed (Connection refused) | 1 hit a limit (429)" in line
 
 
+def test_a_line_says_how_many_requests_are_under_way() -> None:
+    assert words(tally(run(40)), 10.0, 7).startswith("40 answered | 7 in flight | TTFT p50 ")
+
+
 def test_percentiles_are_of_now_and_not_of_the_beginning() -> None:
     cold, warm = [record(k, ttft=5000.0) for k in range(300)], [record(k, ttft=100.0) for k in range(300)]
     assert "TTFT p50 100 ms, p95 100 ms" in words(tally(cold + warm), 10.0)
@@ -31,6 +35,7 @@ def test_percentiles_are_of_now_and_not_of_the_beginning() -> None:
 
 def test_before_the_first_answer_and_without_tokens() -> None:
     assert words(tally([]), 0.0) == "0 answered"
+    assert words(tally([]), 0.0, 0) == "0 answered | 0 in flight"
     assert words(tally([record(tokens=0, asked_tokens=20, output_tokens=None, first_ns=None)]), 1.0).startswith(
         "1 answered | time p50 "
     )
@@ -41,10 +46,11 @@ def test_lines_come_every_few_seconds_with_the_time() -> None:
     progress = Progress(out, every=5, clock=lambda: now[0])
     for moment in (100.5, 101, 105, 106, 163):
         now[0] = moment
-        progress.told("4 users", tally([]), 1.0)
+        progress.told("4 users", tally([]), 1.0, 3)
     progress.line("done")
     assert out.getvalue().splitlines() == [
-        "  0:00  4 users: 0 answered", "  0:06  4 users: 0 answered", "  1:03  4 users: 0 answered", "  1:03  done",
+        "  0:00  4 users: 0 answered | 3 in flight", "  0:06  4 users: 0 answered | 3 in flight",
+        "  1:03  4 users: 0 answered | 3 in flight", "  1:03  done",
     ]  # fmt: skip
 
 

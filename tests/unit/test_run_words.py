@@ -77,10 +77,6 @@ def test_every_word_is_read() -> None:
         ({"REPLAY": "a", "SPEED": "0"}, "SPEED=0: a number from 0.001 to 1000"),
         ({"SEED": "x"}, "SEED=x: a whole number"),
         ({"PROCESSES": "0"}, "PROCESSES=0: how many processes make the load: a whole number from 1"),
-        (
-            {"USERS": "1", "MIX": "chat=1"},
-            "MIX=chat=1 would do nothing here: it is for PROFILE=mixed, and this is chat",
-        ),
         ({"GATE": "yes"}, "GATE=yes: 1 for yes, 0 for no"),
         ({"SLO": "fast"}, "SLO=fast: objectives 'fast': not known; allowed: people, interactive"),
         ({"SLO": "ttft=1,ttft=2"}, "'ttft=2': allowed, once each, are ttft=seconds, ttfo=seconds"),

@@ -13,7 +13,8 @@ from loadtests.client.stream import Client
 from loadtests.target import Target
 from loadtests.users import SCENARIOS, SIGNED_IN, signed_in
 from loadtests.users.base import CannotGoOn, Person, Scenario
-from loadtests.users.mixed import USUAL, Mixed, kinds, parse
+from loadtests.users.mixed import Mixed
+from loadtests.workload.mix import USUAL, kinds, shares
 from loadtests.workload.profiles import PROFILES, Ruler
 from loadtests.workload.profiles import SCENARIOS as NAMES
 
@@ -75,7 +76,7 @@ def test_a_session_is_the_other_scenarios_with_its_profile() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("chat=1,chta=2", r"LOAD_MIX=chat=1,chta=2: 'chta=2': allowed, once each, are chat, code"),
+        ("chat=1,chta=2", r"^MIX=chat=1,chta=2: 'chta=2': allowed, once each, are chat, code"),
         ("chat=1,chat=2", "'chat=2': allowed, once each"),
         ("mixed=1", "'mixed=1': allowed, once each"),
         ("chat=0", "'chat=0': a share is a number above 0"),
@@ -86,14 +87,14 @@ def test_a_session_is_the_other_scenarios_with_its_profile() -> None:
 )
 def test_wrong_shares_are_refused_in_words(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        parse(text)
+        shares(text)
     mixed, _ = team(text)
     with pytest.raises(CannotGoOn, match=said):
         mixed.kind(person(1))
 
 
 def test_the_usual_shares_need_nobody_to_sign_in() -> None:
-    assert sum(parse(USUAL).values()) == 100
+    assert sum(shares(USUAL).values()) == 100
     assert kinds(PROFILES["mixed"], {}) == {"chat", "rag", "embed"}
     assert kinds(PROFILES["ui"], {}) == {"ui"}
     assert signed_in(PROFILES["mixed"], TARGET, {}) == {}

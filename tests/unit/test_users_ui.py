@@ -199,6 +199,14 @@ def test_people_share_one_account_and_hear_their_own_answers(came: dict[str, dic
     assert [(one["outcome"], len(one["pieces_ns"])) for one in came["together"]["records"]] == [("ok", 5)] * 4
 
 
+def test_what_is_under_way_is_counted_and_only_as_long_as_it_is(came: dict[str, dict[str, Any]]) -> None:
+    assert {name: one["most"] for name, one in came.items() if name in {"good", "together"}} == {
+        "good": 1,
+        "together": 4,
+    }
+    assert {name: one["under_way"] for name, one in came.items()} == dict.fromkeys(came, 0)
+
+
 def heard(*events: tuple[str, Any]) -> Heard:
     one = Heard()
     for at, (kind, data) in enumerate(events):
