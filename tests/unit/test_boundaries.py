@@ -71,7 +71,7 @@ LOADTESTS: Final = {
     "client": {"records"},
     "users": {"client", "records", "target", "workload"},
     "generator": {"analysis", "client", "records", "target", "users", "workload"},
-    "runs": {"analysis", "client", "generator", "records", "report", "results", "target", "workload"},
+    "runs": {"analysis", "client", "compare", "generator", "records", "report", "results", "target", "workload"},
     "run": {
         "analysis", "compare", "generator", "machine", "records", "report", "results", "runs", "target", "users",
         "workload",
