@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from loadtests.analysis import stats
 from loadtests.analysis.stats import Floats, Interval, TooFew
 
-DOUBT: Final = 10.0
-"""The memory that a run shows is too short by at most exp(DOUBT / root of its worth), with 97.5% confidence.
+DOUBT: Final = 12.0
+"""The memory may be longer than a run shows by exp(DOUBT / root of its worth), with about 97.5% confidence.
 
-The logarithm of what simulated queues show scatters by 3 to 4 over that root, and is too low on average in short runs.
+In simulated queues the logarithm of what runs show has a standard deviation of 3 to 4 over that root, and lies as much
+too low in those that pass for long enough.
 """
 
 
