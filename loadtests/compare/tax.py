@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
-from loadtests.analysis import metrics, stats
+from loadtests.analysis import intervals, metrics, stats
 from loadtests.analysis.stats import Interval, TooFew
 from loadtests.records import Outcome, Record
 
@@ -189,6 +189,7 @@ def added(name: Metric, pairs: Sequence[Pair]) -> Added | None:
     streams = [one[2] for one in told]
     try:
         worth = stats.effective_size(differences, streams if len(set(streams)) > 5 else None)
+        worth = min(worth, len(differences) / intervals.memory(differences))
         found = shift(differences, worth)
     except TooFew:
         return None
