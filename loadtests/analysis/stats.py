@@ -121,7 +121,11 @@ def minimum_n(q: float, confidence: float = 0.95) -> int:
 
 
 def percentile_interval(
-    values: ArrayLike, q: float, confidence: float = 0.95, effective: float | None = None
+    values: ArrayLike,
+    q: float,
+    confidence: float = 0.95,
+    effective: float | None = None,
+    above: float | None = None,
 ) -> Interval:
     """A percentile and its interval from order statistics: no shape is assumed.
 
@@ -130,6 +134,7 @@ def percentile_interval(
         q: 0 to 1.
         confidence: of both sides together.
         effective: how many independent values these are worth (`effective_size`); all of them when not given.
+        above: how many for the upper side; as many when not given.
 
     Raises:
         TooFew: the interval would have no end; the message says what it takes.
@@ -142,7 +147,8 @@ def percentile_interval(
             f"{100 * confidence:g}% confidence takes {least}"
         )
     tail = (1 - confidence) / 2
-    low, high = share_low(q * worth, worth, tail), share_high(q * worth, worth, tail)
+    upper = worth if above is None else min(above, worth)
+    low, high = share_low(q * worth, worth, tail), share_high(q * upper, upper, tail)
     last = ordered.size - 1
     return Interval(
         percentile(ordered, q),

@@ -208,15 +208,20 @@ def gate(result: Result, records: Sequence[Record], *, stack: str = "dev", folde
     limit = f"worse by more than {MATTERS:.0%}, with p below {ERROR / COMPARISONS:g}, is a regression"
     gates = tuple(
         Gate(
-            name=f"no regression: {one.name}", side=Side.SERVER, passed=not one.worse, value=str(one), limit=limit,
-            why=f"held against the run of {then.started}",
+            name=f"no regression: {one.name}", side=Side.SERVER, passed=None if one.unknown else not one.worse,
+            value=str(one), limit=limit, why=f"held against the run of {then.started}",
         )
         for one in found
     )  # fmt: skip
     worse = [f"{one.name} {one.change:+.1%}" for one in found if one.worse]
     since = changed(then.environment, result.environment)
     told = f" (different since: {'; '.join(since)})" if since else " (no version or setting is known to differ)"
-    said = f"worse than the run of {then.started}: {', '.join(worse)}" if worse else f"as good as {then.started}"
+    if worse:
+        said = f"worse than the run of {then.started}: {', '.join(worse)}"
+    elif unknown := [f"{one.name}: {one.unknown}" for one in found if one.unknown]:
+        return Judgement(passed=None, said=f"not compared with a baseline: {'; '.join(unknown)}", gates=gates)
+    else:
+        said = f"as good as {then.started}"
     return Judgement(passed=not worse, said=said + told, gates=gates)
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from loadtests.analysis import metrics, stats
+from loadtests.analysis import intervals, metrics, stats
 from loadtests.analysis.stats import Interval, TooFew
 from loadtests.records import Outcome, Record
 from loadtests.results.schema import Added, Handshake, Metric, Streams, Tax, rounded
@@ -122,6 +122,7 @@ def added(name: Metric, pairs: Sequence[Pair]) -> Added | None:
     streams = [one[2] for one in told]
     try:
         worth = stats.effective_size(differences, streams if len(set(streams)) > 5 else None)
+        worth = min(worth, len(differences) / intervals.memory(differences))
         found = shift(differences, worth)
     except TooFew:
         return None

@@ -22,12 +22,13 @@ def render(result: Result) -> str:
     rows += [f"- {cell(one)}" for one in words.troubles(result)]
     rows += ["", "| | p50 | p90 | p95 (95% interval) | p99 | n |", "|---|---|---|---|---|---|"]
     for name, one in ((name, result.whole.metrics[name]) for name in words.NAMES if name in result.whole.metrics):
-        interval = "too few" if one.p95_low is None else f"{seconds(one.p95_low)} to {seconds(one.p95_high or 0)}"
         rows.append(
-            f"| {words.NAMES[name]} | {seconds(one.p50)} | {seconds(one.p90)} | {seconds(one.p95)} ({interval}) | "
-            f"{seconds(one.p99)} | {one.n:,} |"
+            f"| {words.NAMES[name]} | {seconds(one.p50)} | {seconds(one.p90)} | {seconds(one.p95)} "
+            f"({words.interval(one)}) | {seconds(one.p99)} | {one.n:,} |"
         )
     level = result.whole
+    if untold := words.untold([level]):
+        rows += ["", *(f"- {cell(one)}" for one in untold)]
     rows += [
         "",
         f"{_where(result)}{level.requests:,} requests: {words.outcomes(level)}. "

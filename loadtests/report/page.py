@@ -180,9 +180,10 @@ def _over_load(levels: Sequence[Level], name: str, unit: str, limits: Sequence[L
 
     known = [(one.load or 0, one.metrics[name]) for one in levels if name in one.metrics]
     band = [(load, m.p95_low, m.p95_high) for load, m in known if m.p95_low is not None and m.p95_high is not None]
+    missing = "" if len(band) == len(known) else ", where the run tells one"
     lines = [
         Line(name="p50", points=points("p50"), colour=1, dots=True),
-        Line(name="p95 with 95% interval", points=points("p95"), colour=2, dots=True, band=band),
+        Line(name=f"p95 with 95% interval{missing}", points=points("p95"), colour=2, dots=True, band=band),
         Line(name="p99", points=points("p99"), colour=4, dots=True),
     ]
     title = f"{words.NAMES[name].capitalize()}, over load"
@@ -257,7 +258,8 @@ def _gateway(result: Result) -> str:
 def _figures(result: Result) -> str:
     rows = []
     twice = result.whole.label in {one.label for one in result.levels}
-    for level in (*(() if twice else (result.whole,)), *result.levels):
+    levels = [*(() if twice else (result.whole,)), *result.levels]
+    for level in levels:
         known = [(name, level.metrics[name]) for name in words.NAMES if name in level.metrics]
         rows += [_row("" if k else level.label, name, one) for k, (name, one) in enumerate(known)]
     heads = ("p50", "p90", "p95", "95% interval of p95", "p99", "most", "n", "worth")
@@ -266,14 +268,13 @@ def _figures(result: Result) -> str:
         "Latency counts from the intended start, not from when the client got to send. Percentiles are of finished "
         "answers; failures count as misses of the objectives. “Worth”: how many independent requests these are worth."
     )
-    return f'<h2>Figures</h2><div class="scroll"><table>{head}{"".join(rows)}</table></div><p class="note">{note}</p>'
+    notes = "".join(f'<p class="note">{escape(one)}</p>' for one in (*words.untold(levels), note))
+    return f'<h2>Figures</h2><div class="scroll"><table>{head}{"".join(rows)}</table></div>{notes}'
 
 
 def _row(label: str, name: str, one: Distribution) -> str:
-    known = one.p95_low is not None and one.p95_high is not None
-    interval = f"{seconds(one.p95_low or 0)} to {seconds(one.p95_high or 0)}" if known else "too few"
-    cells = [seconds(one.p50), seconds(one.p90), seconds(one.p95), interval, seconds(one.p99), seconds(one.most),
-             f"{one.n:,}", number(one.worth)]  # fmt: skip
+    cells = [seconds(one.p50), seconds(one.p90), seconds(one.p95), words.interval(one), seconds(one.p99),
+             seconds(one.most), f"{one.n:,}", number(one.worth)]  # fmt: skip
     inside = "".join(f'<td class="n">{cell}</td>' for cell in cells)
     return f"<tr><td>{escape(label)}</td><td>{escape(words.NAMES[name])}</td>{inside}</tr>"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from loadtests.report.svg import number, seconds
-from loadtests.results.schema import Level, Result
+from loadtests.results.schema import Distribution, Level, Result
 
 NAMES: Final = {
     "ttft": "time to first token",
@@ -66,6 +67,27 @@ def outcomes(level: Level) -> str:
     return (
         ", ".join(f"{count:,} {OUTCOMES[name]}" for name, count in sorted(level.outcomes.items(), key=_most)) or "none"
     )
+
+
+def interval(one: Distribution) -> str:
+    """The 95% interval of p95, or why there is none in two words; `untold` has the sentence."""
+    if one.p95_low is not None and one.p95_high is not None:
+        return f"{seconds(one.p95_low)} to {seconds(one.p95_high)}"
+    return "run too short" if one.p95_why.startswith("too short") else "too few"
+
+
+def untold(levels: Sequence[Level]) -> list[str]:
+    """Why p95 has no interval, a line for each reason at each load; the numbers are those of the worst metric."""
+    said = []
+    for level in levels:
+        reasons: dict[str, list[str]] = {}
+        known = [name for name in NAMES if name in level.metrics and level.metrics[name].p95_why]
+        for name in sorted(known, key=lambda name: level.metrics[name].worth):
+            reasons.setdefault(interval(level.metrics[name]), []).append(name)
+        for names in reasons.values():
+            told = " and ".join(NAMES[name] for name in NAMES if name in names)
+            said.append(f"{level.label}, {told}: p95 has no interval: {level.metrics[names[0]].p95_why}")
+    return said
 
 
 def troubles(result: Result) -> list[str]:

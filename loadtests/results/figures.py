@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from loadtests.analysis import metrics, slo, stats
+from loadtests.analysis import intervals, metrics, slo, stats
 from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record, in_order
 from loadtests.results.schema import Distribution, Heat, Level, Moment, Trouble, rounded
@@ -19,21 +19,23 @@ METRICS: Final = ("ttft", "ttfo", "tpot", "e2e", "wire_ttft")
 HEAT_ROWS: Final = 16
 
 
-def distribution(values: Sequence[float], sessions: Sequence[int], allowed: float = 0.05) -> Distribution | None:
-    """A metric over requests in the order of time; None without any."""
+def distribution(
+    values: Sequence[float], sessions: Sequence[int], queue: Sequence[float] | None = None
+) -> Distribution | None:
+    """A metric over requests in the order of time; None without any. `queue`: their times to first token."""
     if not values:
         return None
-    p95 = stats.percentile(values, 1 - allowed)
-    worth = stats.effective_size([float(one > p95) for one in values], sessions)
+    interval, why = None, ""
     try:
-        interval: stats.Interval | None = stats.percentile_interval(values, 0.95, effective=worth)
-    except stats.TooFew:
-        interval = None
+        interval = intervals.of_percentile(values, 0.95, sessions, queue)
+    except stats.TooFew as error:
+        why = str(error)
+    worth = intervals.worth(values, 0.95, sessions, queue)
     p50, p90, p95, p99 = (rounded(stats.percentile(values, share)) for share in (0.5, 0.9, 0.95, 0.99))
     return Distribution(
         n=len(values), worth=rounded(worth), mean=rounded(float(np.mean(values))), p50=p50, p90=p90, p95=p95, p99=p99,
         most=rounded(max(values)), p95_low=None if interval is None else rounded(interval.low),
-        p95_high=None if interval is None else rounded(interval.high),
+        p95_high=None if interval is None else rounded(interval.high), p95_why=why,
     )  # fmt: skip
 
 
@@ -54,8 +56,12 @@ def level(
     done = [one for one in inside if one.outcome is Outcome.OK]
     measured = {}
     for name in METRICS:
-        pairs = [(value, one.session) for one in done if (value := getattr(metrics, name)(one)) is not None]
-        if found := distribution([value for value, _ in pairs], [session for _, session in pairs]):
+        pairs = [(value, one) for one in done if (value := getattr(metrics, name)(one)) is not None]
+        waits = [wait for _, one in pairs if (wait := metrics.ttft(one)) is not None]
+        if found := distribution(
+            [value for value, _ in pairs], [one.session for _, one in pairs],
+            waits if len(waits) == len(pairs) else None,
+        ):  # fmt: skip
             measured[name] = found
     seconds = (high - low) / metrics.SECOND
     counted, _ = slo.misses(inside, objectives)

@@ -49,8 +49,10 @@ class Distribution(Part):
     p99: Figure
     most: Figure
     p95_low: Figure | None
-    """The 95% interval of p95; None: too few values."""
+    """The 95% interval of p95; None: there is none."""
     p95_high: Figure | None
+    p95_why: str = ""
+    """Why there is none: too few values, or too short a run; empty where there is one."""
 
 
 def inside(part: tuple[float, float], moment: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from loadtests.analysis import gates, metrics, slo, stats
+from loadtests.analysis import gates, intervals, metrics, slo, stats
 from loadtests.analysis.gates import Gate, Server
 from loadtests.analysis.metrics import Objectives
 from loadtests.generator.loads import Held, Load
@@ -29,7 +29,7 @@ LEAST: Final = 0.25
 GRACE: Final = 10.0
 """At the end what still runs is waited for so long (seconds), or for two answers."""
 ENOUGH: Final = 100
-"""So many answers usually show a steady state, and an interval of p95."""
+"""So many answers usually show a steady state, and an interval of p95 where they do not wait for each other."""
 PAUSE: Final = 1.25
 """Looks become rarer: each costs the client's loop a moment."""
 
@@ -102,19 +102,17 @@ class Tally:
         start = stats.steady(first).start
         if start is None:
             return False
-        wanted = [each] if self.objectives.tpot is not None else []
+        wanted = [first, each] if self.objectives.tpot is not None else [first]
         sessions = np.asarray(self.sessions)[order][start:].tolist()
-        return all(_known(values[start:], sessions, width) for values in (first, *wanted))
+        return all(_known(values[start:], sessions, first[start:], width) for values in wanted)
 
 
-def _known(values: stats.Floats, sessions: list[int], width: float) -> bool:
-    p95 = stats.percentile(values, 0.95)
-    worth = stats.effective_size((values > p95).astype(np.float64), sessions)
+def _known(values: stats.Floats, sessions: list[int], queue: stats.Floats, width: float) -> bool:
     try:
-        interval = stats.percentile_interval(values, 0.95, effective=worth)
+        interval = intervals.of_percentile(values, 0.95, sessions, queue)
     except stats.TooFew:
         return False
-    return interval.high - interval.low <= 2 * width * p95
+    return interval.high - interval.low <= 2 * width * interval.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from loadtests.records import Record
 from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result
+from tests.support import queues
 from tests.support.records import MS, record
 
 AT_ONCE, TURNS = 20, 8
@@ -97,6 +98,39 @@ def test_a_regression_of_15_percent_is_found_nine_times_in_ten() -> None:
         new, old = sample(2 * k, 1600, 1.15), sample(2 * k + 1, 1600)
         found += next(one.worse for one in regression.compare(new, old) if one.name == "time to first token")
     assert found >= 54
+
+
+def test_a_run_that_is_short_beside_the_memory_of_its_queue_is_not_compared() -> None:
+    """By batch means alone 23 of 100 such pairs were called worse."""
+    busy = queues.poisson(0.9, 1, 600, 120, 3).whole
+    alarms, said = 0, 0
+    for new, old in zip(busy[::2], busy[1::2], strict=True):
+        alone = list(range(600))
+        one, other = (
+            Sample(sessions=alone, ttft=list(values), tpot=[None] * 600, e2e=[None] * 600, rates=[100.0, 99.0] * 30)
+            for values in (new, old)
+        )
+        compared = regression.compare(one, other)[0]
+        alarms += compared.worse
+        said += "too short beside the memory of its queue" in str(compared)
+    assert alarms <= 2
+    assert said >= 45
+
+
+def test_what_could_not_be_compared_is_no_pass(tmp_path: Path) -> None:
+    waits = queues.poisson(0.95, 1, 400, 2, 4).whole
+
+    def made(which: int) -> list[Record]:
+        return [record(k * 100.0, ttft=100 * float(wait), itl=10, session=k) for k, wait in enumerate(waits[which])]
+
+    kept(tmp_path, made(0))
+    told = baseline.gate(built(made(1)), made(1), folder=tmp_path)
+    result = baseline.applied(built(made(1)), told)
+    assert told.passed is None
+    assert "not compared with a baseline: time to first token: " in told.said
+    assert "hold it at least " in told.said
+    assert next(gate for gate in told.gates if gate.name == "no regression: time to first token").word == "n/a"
+    assert result.verdict != "pass"
 
 
 def test_what_nobody_would_notice_is_no_regression_however_certain() -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loadtests.analysis import gates, search, slo
@@ -210,3 +211,34 @@ def test_a_run_writes_four_files_and_the_same_again(tmp_path: Path) -> None:
     first = [one.read_bytes() for one in written]
     assert [one.read_bytes() for one in store.write(tmp_path / "out", files.render(made, records[::-1]))] == first
     assert store.read(written[0]) == made
+
+
+def waiting() -> list[Record]:
+    """One server near its capacity: each waits for what those before it left to do."""
+    draws, waits, made = np.random.default_rng(3), 0.0, []
+    for k in range(600):
+        waits = max(waits + float(draws.exponential(95)) - float(draws.exponential(100)), 0.0)
+        made.append(record(k * 100.0, ttft=100 + waits, session=k))
+    return made
+
+
+def test_an_interval_that_is_not_told_is_explained_in_words() -> None:
+    result = built(waiting())
+    for told in (markdown.render(result), " ".join(Shape(page.render(result)).words)):
+        assert "run too short" in told
+        assert "time to first token" in told
+        assert "p95 has no interval: too short beside the memory of its queue: 600 values are worth" in told
+        assert "times as long, or search" in told
+    few = built(run(50))
+    for told in (markdown.render(few), " ".join(Shape(page.render(few)).words)):
+        assert "too few" in told
+        assert "p95 has no interval: 50 values are worth" in told
+    for told in (markdown.render(built(run(400))), page.render(built(run(400)))):
+        assert "no interval" not in told
+
+
+def test_reasons_of_one_kind_are_told_once_at_each_load() -> None:
+    result = built(waiting(), levels=[figures.level(f"{n} users", n, waiting(), PEOPLE) for n in (10, 20)])
+    said = words.untold(result.levels)
+    assert [one.partition(":")[0].partition(",")[0] for one in said] == ["10 users", "20 users"]
+    assert all(one.count("too short") == 1 and " and time to the whole answer" in one for one in said)

@@ -73,7 +73,9 @@ def test_the_figures_are_those_of_the_records() -> None:
 
 def test_few_values_have_no_interval() -> None:
     assert built(run(50)).whole.metrics["ttft"].p95_low is None
+    assert "50 values are worth" in built(run(50)).whole.metrics["ttft"].p95_why
     many = built(run(400)).whole.metrics["ttft"]
+    assert many.p95_why == ""
     assert many.p95_low is not None
     assert many.p95_high is not None
     assert many.p95_low <= many.p95 <= many.p95_high

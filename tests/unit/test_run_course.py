@@ -84,6 +84,15 @@ def test_progress_says_what_is_under_way() -> None:
         assert fleet.in_flight in seen
 
 
+def test_a_load_near_the_capacity_is_held_to_its_end_and_says_why_its_p95_has_no_interval() -> None:
+    fleet = VirtualFleet()
+    _, result, _ = run(fleet, RATE="7.6", FOR="4m")
+    assert lasted(fleet) == [240]
+    first = result.whole.metrics["ttft"]
+    assert first.p95_low is None
+    assert first.p95_why.startswith("too short beside the memory of its queue")
+
+
 def test_the_warm_up_is_cut_and_the_rest_measured() -> None:
     fleet = VirtualFleet(warm_up=4.0)
     outcome, result, _ = run(fleet, RATE="3", FOR="4m")
