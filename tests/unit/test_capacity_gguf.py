@@ -316,6 +316,7 @@ def test_hybrids_cache_on_every_fourth_layer_and_have_state_on_the_others() -> N
 
 def test_layers_that_share_another_ones_cache_have_none_of_their_own() -> None:
     assert len(from_header("x", header(file(gemma(block_count=6, attention__shared_kv_layers=4)))).caches) == 2
+    assert len(from_header("x", header(file(variant(block_count=6, attention__shared_kv_layers=4)))).caches) == 6
 
 
 def test_experts_answer_in_part_so_less_is_read_than_kept() -> None:
