@@ -37,7 +37,8 @@ FAMILIAR: Final = ENCODERS | {
 }  # fmt: skip
 CHUNKED: Final[Mapping[str, int]] = {"llama4": 8192}  # windows that files do not tell, in tokens
 
-SHARING: Final = frozenset({"gemma3n", "gemma4"})  # llama.cpp reads shared_kv_layers of no other
+# Of no other does llama.cpp read shared_kv_layers (of gemma3n it has the number in its code).
+SHARING: Final = frozenset({"gemma3n", "gemma4"})
 # What a layer makes keys and values with; the numbers it makes are the rows of these.
 PROJECTIONS: Final = re.compile(r"blk\.(\d{1,5})\.(attn_k|attn_v|attn_qkv|attn_kv_a_mqa)\.weight")
 
