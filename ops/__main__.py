@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
-from ops.errors import OpsError
+from ops.errors import OpsError, advice, of_system
 from ops.request import Request, parse
 
 Command = Callable[[Request], int]
@@ -80,6 +80,9 @@ def main(arguments: list[str]) -> int:
         return MISTAKE.get(name, 1)
     except BrokenPipeError:
         return 141
+    except OSError as trouble:
+        print(f"error: {of_system(trouble)}\nfix: {advice(trouble)}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

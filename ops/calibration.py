@@ -5,15 +5,15 @@ The figures are given (`ollama run --verbose` prints one answer's eval rate), or
 
 from __future__ import annotations
 
-import csv
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from loadtests.results import store
 from ops import paths, plan, record, settings, speeds
 from ops.docker import DockerCli
-from ops.errors import OpsError
+from ops.errors import OpsError, of_system
 from ops.files import write_atomic
 from ops.preflight import fit as fits
 from ops.request import Request
@@ -65,11 +65,12 @@ def of_run(request: Request, platform: Platform, loads: dict[str, Work]) -> list
     try:
         gates = json.loads((folder / "result.json").read_text(encoding="utf-8"))["gates"]
         refuse_bottleneck(said, gates)
-        with (folder / "requests.csv").open(newline="", encoding="utf-8") as file:
-            seen = observed.answers(csv.DictReader(file))
+        seen = observed.answers(store.requests(folder / "requests.csv"))
         found = observed.rates(seen) if seen else []
-    except (OSError, ValueError, KeyError, TypeError) as wrong:
-        why = f"{wrong.filename}: {wrong.strerror}" if isinstance(wrong, OSError) else str(wrong)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as wrong:
+        why = of_system(wrong) if isinstance(wrong, OSError) else str(wrong)
+        if isinstance(wrong, KeyError | TypeError | RecursionError | UnicodeDecodeError | json.JSONDecodeError):
+            why = f"{folder / 'result.json'} cannot be read as a result ({type(wrong).__name__}: {why})"
         raise OpsError(
             f"{said}: {why}\nfix: give the folder that `make load` wrote, of a run with few and with many people: "
             "make load PROFILE=examples/calibrate.yaml USERS=1,2,4 FOR=1m"

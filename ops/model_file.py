@@ -19,7 +19,6 @@ from stack.capacity.gguf import Read, read_header
 from stack.capacity.shape import Shape, from_header, from_show
 
 LIMIT: Final = 30  # seconds for each part of a file
-MOST: Final = 1 << 50  # the size of a file whose server does not tell it
 PIECE: Final = 16 << 20  # bytes asked of the engine's container at once: each time costs a process there
 MODELS: Final = "/models"
 WEIGHTS: Final = "application/vnd.ollama.image.model"
@@ -56,8 +55,11 @@ def _shown(ollama: str, model: str) -> dict[str, Any]:
     return told
 
 
-def reader(place: str) -> tuple[Read, int]:
-    """How a GGUF file is read, and its size: a local one, or by ranges over http. Raises OpsError in words."""
+def reader(place: str) -> tuple[Read, int | None]:
+    """How a GGUF file is read, and its size: a local one, or by ranges over http. Raises OpsError in words.
+
+    The size is None where a server does not tell it.
+    """
     if place.startswith(("http://", "https://")):
         return _ranges(place)
     path = Path(place)
@@ -72,10 +74,10 @@ def reader(place: str) -> tuple[Read, int]:
     return part, path.stat().st_size
 
 
-def _ranges(url: str) -> tuple[Read, int]:
+def _ranges(url: str) -> tuple[Read, int | None]:
     import requests
 
-    whole = 0
+    whole: int | None = None
 
     def part(offset: int, length: int) -> bytes:
         nonlocal whole
@@ -90,7 +92,7 @@ def _ranges(url: str) -> tuple[Read, int]:
                         "fix: give an address that serves ranges (206), or download the file"
                     )
                 total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-                whole = int(total) if total.isdigit() else MOST
+                whole = int(total) if total.isdigit() else None
                 return _at_most(answer.iter_content(1 << 16), length)
         except requests.RequestException as trouble:
             raise OpsError(f"GGUF={url}: {type(trouble).__name__}: {trouble}") from None

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
@@ -69,21 +67,19 @@ class Row:
     ok: bool
 
 
-def rows(text: str) -> list[Row]:
+def rows(text: str, name: str = "requests.csv") -> list[Row]:
     """The requests of a `requests.csv`. Raises CannotCompare with the line that is wrong."""
-    found, reader = [], csv.DictReader(io.StringIO(text))
     try:
-        for line in reader:
-            found.append(
-                Row(
-                    session=int(line["session"]), model=line["model"], start=float(line["intended_s"]),
-                    ttft=_seconds(line["ttft_ms"]), tpot=_seconds(line["tpot_ms"]), e2e=float(line["e2e_ms"]) / 1000,
-                    tokens=float(line["output_tokens"] or line["pieces"]), ok=line["outcome"] == Outcome.OK,
-                )
-            )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise CannotCompare(f"requests.csv, line {reader.line_num}: not a row of ours ({error})") from error
-    return found
+        return [
+            Row(
+                session=int(line["session"]), model=line["model"], start=float(line["intended_s"]),
+                ttft=_seconds(line["ttft_ms"]), tpot=_seconds(line["tpot_ms"]), e2e=float(line["e2e_ms"]) / 1000,
+                tokens=float(line["output_tokens"] or line["pieces"]), ok=line["outcome"] == Outcome.OK,
+            )
+            for line in store.rows(text, name)
+        ]  # fmt: skip
+    except CannotRead as error:
+        raise CannotCompare(str(error)) from None
 
 
 def _seconds(cell: str) -> float | None:
@@ -152,12 +148,15 @@ def refuse(shape: str) -> None:
         raise CannotCompare(f"a {shape} has many loads; a baseline is of one that is held: USERS=8, RATE=2 or REPLAY=…")
 
 
-def make(result: Result, csv_text: str) -> Baseline:
-    """The baseline that a run is. Raises CannotCompare for a run that may not be believed, or is not of one load."""
+def make(result: Result, csv_text: str, name: str = "requests.csv") -> Baseline:
+    """The baseline that a run is; `name` is that of its table.
+
+    Raises CannotCompare for a run that may not be believed, is not of one load, or has rows that are none.
+    """
     refuse(result.environment.configuration.get("SHAPE", "hold"))
     if not result.complete or result.verdict == "none":
         raise CannotCompare(f"this run may not be believed ({result.stopped or result.reason})")
-    listed = rows(csv_text)
+    listed = rows(csv_text, name)
     return Baseline(
         baseline_version=VERSION, fingerprint=fingerprint(result, [one.model for one in listed]), title=result.title,
         started=result.started, requests=sum(one.ok for one in listed), environment=result.environment,
@@ -288,7 +287,8 @@ def main(environment: Mapping[str, str]) -> int:
     try:
         run = named(Path(environment["RUN"])) if environment.get("RUN") else newest(HERE / "out")
         result = store.read(run / store.NAME)
-        made = make(result, (run / "requests.csv").read_text(encoding="utf-8"))
+        table = run / "requests.csv"
+        made = make(result, store.text(table), str(table))
         file = path(result, made.fingerprint, stack=environment.get("STACK") or "dev", folder=folder(environment))
         before = file.exists()
         store.write(file.parent, {file.name: to_json(made)})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from loadtests.analysis import intervals, stats
 from loadtests.analysis.stats import Floats, Interval
@@ -41,7 +41,7 @@ class CannotCompare(ValueError):
 class Sample(BaseModel):
     """The answered requests of the measured part, in the order of time; seconds. None: has no such time."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sessions: list[int]
     ttft: list[float | None]
@@ -49,6 +49,12 @@ class Sample(BaseModel):
     e2e: list[float | None]
     rates: list[float]
     """Output tokens a second in slices of equal length."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Sample:
+        if len({len(one) for one in (self.sessions, self.ttft, self.tpot, self.e2e)}) > 1:
+            raise ValueError("sessions, ttft, tpot and e2e are of the same requests, and not equally many")
+        return self
 
     def latency(self, name: str) -> tuple[Floats, list[int]]:
         """The values of a metric, and the session of each."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from loadtests.analysis import metrics
-from loadtests.records import Record, in_order
+from loadtests.records import Outcome, Record, in_order
 from loadtests.results.schema import VERSION, Result
 
 COLUMNS: Final = (
@@ -24,6 +24,16 @@ COLUMNS: Final = (
     "ttfo_ms", "tpot_ms", "e2e_ms", "pieces", "coalesced", "asked_tokens", "input_tokens", "cached_tokens",
     "output_tokens", "outcome", "status", "error",
 )  # fmt: skip
+_WHOLE: Final = (
+    "session", "turn", "worker", "pieces", "coalesced", "asked_tokens", "input_tokens", "cached_tokens",
+    "output_tokens", "status",
+)  # fmt: skip
+_TIMES: Final = ("intended_s", "late_ms", "connect_ms", "tls_ms", "ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms")
+_ALWAYS: Final = ("session", "turn", "worker", "pieces", "coalesced", "intended_s", "late_ms", "e2e_ms")
+"""Columns that every request has a number in; the others may be empty."""
+_MOST: Final = 1e12
+"""Of a time in a row; milliseconds, that is 30 years."""
+_AGAIN: Final = "run the test again, or give the folder of another run"
 
 
 class CannotWrite(OSError):
@@ -50,9 +60,11 @@ def read(path: Path) -> Result:
         CannotRead: it is not there, no JSON, of another version, or not of this form.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CannotRead(f"{path} cannot be read as a result: {error}") from error
+        content: Any = json.loads(text(path))
+    except CannotRead:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CannotRead(f"{path} cannot be read as a result: {error}; {_AGAIN}") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != VERSION:
         raise CannotRead(f"{path} has schema_version {version!r}; this program reads {VERSION}: run the test again")
@@ -62,6 +74,65 @@ def read(path: Path) -> Result:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
         raise CannotRead(f"{path} is no result of this version: {place}: {first['msg']}; run the test again") from error
+
+
+def text(path: Path) -> str:
+    """A file of a run. Raises CannotRead where it is not there, or no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CannotRead(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CannotRead(f"{path} cannot be read: byte {error.start} of it is no text; {_AGAIN}") from None
+
+
+def rows(content: str, name: str) -> list[dict[str, str]]:
+    """The requests of a `requests.csv`, each a whole row whose numbers are some; `name` is for messages.
+
+    Raises:
+        CannotRead: with the line and the cell that are wrong, or because there is no request in it.
+    """
+    found, reader = [], csv.reader(io.StringIO(content))
+    try:
+        head = next(reader, [])
+        found = [_row(head, cells) for cells in reader if cells]
+    except (csv.Error, ValueError) as error:
+        line = max(reader.line_num, 1)
+        raise CannotRead(f"{name}, line {line} is no request as a load run writes it ({error}); {_AGAIN}") from None
+    if not found:
+        raise CannotRead(f"{name} has no request in it; {_AGAIN}")
+    return found
+
+
+def requests(path: Path) -> list[dict[str, str]]:
+    """The requests of a run from its `requests.csv`. Raises CannotRead as `text` and `rows` do."""
+    return rows(text(path), str(path))
+
+
+def _row(head: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    if len(cells) != len(head):
+        raise ValueError(f"it has {len(cells)} cells, the header has {len(head)}: was it cut?")
+    row = dict(zip(head, cells, strict=True))
+    if missing := [column for column in COLUMNS if column not in row]:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    for column in (*_WHOLE, *_TIMES):
+        cell = row[column]
+        if (cell or column in _ALWAYS) and not (_whole(cell) if column in _WHOLE else _time(cell)):
+            raise ValueError(f"{column}: {cell[:40]!r} is no number that can be")
+    if row["outcome"] not in set(Outcome):
+        raise ValueError(f"outcome: {row['outcome'][:40]!r} is none; there are {', '.join(Outcome)}")
+    return row
+
+
+def _whole(cell: str) -> bool:
+    return cell.isascii() and cell.isdecimal() and len(cell) <= 12
+
+
+def _time(cell: str) -> bool:
+    try:
+        return abs(float(cell)) <= _MOST  # not for nan either
+    except ValueError:
+        return False
 
 
 def to_csv(records: Sequence[Record]) -> str:

@@ -6,10 +6,7 @@ from single requests (`observed`); what a prompt takes from requests that met no
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -37,6 +34,9 @@ SLOWEST: Final = 1 / 3
 PACES: Final = 200
 LEAST_STEP: Final = 0.2
 """Of a measured gap between tokens: what the prompts of others take of it cannot be more than the rest."""
+
+MOST_LOAD: Final = 100_000.0
+"""People, or requests a second: more are not asked for."""
 
 Row = Mapping[str, str]
 
@@ -87,29 +87,33 @@ def read(folder: Path) -> Run:
         raise CannotSize(f"RUN={folder}: {store.NONE}")
     try:
         result = store.read(folder / store.NAME)
-        text = (folder / "requests.csv").read_text(encoding="utf-8")
-    except (CannotRead, OSError, UnicodeDecodeError) as error:
+        rows = store.requests(folder / "requests.csv")
+    except CannotRead as error:
         raise CannotSize(f"RUN={folder}: {error}") from None
     if bad := [gate.name for gate in result.gates if gate.side == "client" and gate.word == "FAIL"]:
         raise CannotSize(
             f"RUN={folder}: the client of that run was the bottleneck ({', '.join(bad)}), so its figures are not the "
             "machine's: run it again with PROCESSES=2, or from another machine"
         )
-    return of(folder.name, result, list(csv.DictReader(io.StringIO(text))))
+    return of(folder.name, result, rows)
 
 
 def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
-    """A run from its parts. Raises CannotSize for rows that are none."""
+    """A run from its parts. Raises CannotSize for rows or loads that are none."""
     told = result.environment.configuration
     if (engines := told.get("engine.instances", "1")) != "1":
         raise CannotSize(
             f"{name}: {engines} engines shared the answers, so how many one had at once is not known\n"
             "fix: load it with engine.instances: 1; size it without RUN=, then each engine counts"
         )
-    users = told.get("UNIT", "users") == "users"
+    if (unit := told.get("UNIT", "users")) not in {"users", "requests/s"}:
+        raise CannotSize(f"{name}: result.json has UNIT {unit[:40]!r}, which no load is a number of; run it again")
+    users = unit == "users"
     levels = [one for one in result.levels if one.load is not None]
-    if not levels and told.get("SHAPE", "hold") == "hold" and re.fullmatch(r"[\d.]+", told.get("LOADS", "")):
-        levels = [result.whole.model_copy(update={"load": float(told["LOADS"])})]
+    if not levels and told.get("SHAPE", "hold") == "hold" and "LOADS" in told:
+        levels = [result.whole.model_copy(update={"load": _held(name, told["LOADS"])})]
+    if wrong := [one.load for one in levels if not (1 if users else 0) <= (one.load or 0) <= MOST_LOAD]:
+        raise CannotSize(f"{name}: result.json has a load of {wrong[0]:g}, which no load run makes; run it again")
     # The probes of a search end as soon as they are clear, and the parts of a ramp are no load that was held.
     held = told.get("SHAPE") not in {"search", "ramp"}
     try:
@@ -120,8 +124,17 @@ def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
         raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
     slots = told.get("engine.parallel", "")
     return Run(
-        name=name, result=result, parts=tuple(parts), rows=tuple(rows), slots=int(slots) if slots.isdecimal() else None
-    )
+        name=name, result=result, parts=tuple(parts), rows=tuple(rows),
+        slots=int(slots) if slots.isdecimal() and len(slots) < 6 else None,
+    )  # fmt: skip
+
+
+def _held(name: str, load: str) -> float:
+    """The one load of a run, from its words."""
+    try:
+        return float(load)
+    except ValueError:
+        raise CannotSize(f"{name}: result.json has LOADS {load[:40]!r}, which is no load; run it again") from None
 
 
 def within(rows: Sequence[Row], level: Level) -> tuple[Row, ...]:

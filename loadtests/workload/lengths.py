@@ -54,7 +54,10 @@ class Length:
         Raises:
             ValueError: what is wrong, and what is allowed.
         """
-        said = _plain(text) if isinstance(text, int | float) and not isinstance(text, bool) else str(text)
+        try:
+            said = _plain(text) if isinstance(text, int | float) and not isinstance(text, bool) else str(text)
+        except OverflowError:
+            raise ValueError(f"a number of hundreds of digits; every number must be from 0 to {MOST:,.0f}") from None
         kind, colon, rest = said.strip().partition(":")
         if not colon:
             kind, rest = "fixed", kind

@@ -40,6 +40,7 @@ SCENARIOS: Final = (
     "chat", "embed", "rag", "native", "native-generate", "native-embed", "ui", "ui-file", "mixed",
 )  # fmt: skip
 """Names that a profile may have for its scenario; what they do is in `loadtests/users`."""
+EXAMPLE: Final = "as `input: lognormal:300,1`"
 LENGTHS: Final = ("input", "output", "turns", "think", "system")
 _TEXT: Final = 1
 _TURNS: Final = 2
@@ -296,9 +297,13 @@ def read(file: Path) -> Profile:
         raise ValueError(f"the profile {file} is no text") from None
     except yaml.YAMLError as error:
         raise ValueError(f"the profile {file} is no YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"the profile {file} is nested too deeply: it is keys with values, {EXAMPLE}") from None
+    except (ValueError, OverflowError) as error:  # what looks like a date or a number to YAML, and is none
+        raise ValueError(f"the profile {file} has a value that is none ({error}): write it {EXAMPLE}") from None
     if not isinstance(root, yaml.MappingNode) or not isinstance(content, dict):
         raise ValueError(  # noqa: TRY004  (what a person wrote, not what a caller passed)
-            f"the profile {file} must be keys with values, as `input: lognormal:300,1`"
+            f"the profile {file} must be keys with values, {EXAMPLE}"
         )
     keys = [str(key.value) for key, _ in root.value]
     if double := next((key for key in keys if keys.count(key) > 1), None):

@@ -30,6 +30,9 @@ MOST: Final = 2_000_000
 """Requests of one log."""
 BAD_SHARE: Final = 0.01
 """So many lines may be unreadable (a log that was cut, or turned over in the middle of a line)."""
+MOST_DAYS: Final = 366
+"""Between the first request of a log and the last: more is a moment that was written wrong."""
+DAY: Final = 86_400.0
 OPERATIONS: Final = ("chat", "text_completion", "embeddings")
 MOST_TOKENS: Final = 10_000_000
 FEW: Final = 30
@@ -88,7 +91,7 @@ def load(file: Path) -> Log:
 
     Raises:
         ValueError: there is no such file, more than 1 % of its lines make no sense (the first are named), or it has no
-            request in it.
+            request in it, or its requests are more than a year apart.
     """
     try:
         with file.open(encoding="utf-8", errors="replace", newline="") as lines:
@@ -102,11 +105,12 @@ def gather(lines: Iterable[str], name: str) -> Log:
     found: list[Arrival] = []
     bad: list[str] = []
     lost = others = read_lines = 0
+    first, last = (math.inf, 0), (-math.inf, 0)
     for number, row in _rows(lines):
         read_lines += 1
         try:
             one = row() if callable(row) else row
-        except (ValueError, RecursionError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             lost += 1
             bad = [*bad, f"line {number}: {error}"][:3]
             continue
@@ -114,17 +118,22 @@ def gather(lines: Iterable[str], name: str) -> Log:
             others += 1
         else:
             found.append(one)
+            first, last = min(first, (one.at_s, number)), max(last, (one.at_s, number))
         if len(found) > MOST:
             raise ValueError(f"{name} has more than {MOST:,} requests: cut a part out of it")
-    if lost > max(1, BAD_SHARE * read_lines):
+    if lost > max(1, BAD_SHARE * read_lines) or (lost and not found):
         raise ValueError(f"{name}: {lost} of {read_lines} lines cannot be read: {'; '.join(bad)}")
     if not found:
         raise ValueError(
             f"{name} has no request to a model in it ({read_lines} lines): it must be the gateway's access log, or "
             "rows with at_s, input_tokens and output_tokens"
         )
-    began = min(one.at_s for one in found)
-    moved = (replace(one, at_s=one.at_s - began) for one in found)
+    if (days := (last[0] - first[0]) / DAY) > MOST_DAYS:
+        raise ValueError(
+            f"{name}: from its first request (line {first[1]}) to its last (line {last[1]}) it is {days:,.0f} days, at "
+            f"most {MOST_DAYS} are allowed: put the wrong moment right (they are in seconds), or cut a part out of it"
+        )
+    moved = (replace(one, at_s=one.at_s - first[0]) for one in found)
     return Log(
         arrivals=tuple(sorted(moved, key=lambda one: one.at_s)), bad=tuple(bad), lost=lost, others=others
     )  # fmt: skip
@@ -142,14 +151,27 @@ def _rows(lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
             continue
         if header is not None:
             yield number, lambda text=text, header=header: _cells(text, header)  # type: ignore[misc]
-        elif "{" not in text and "," in text and _moment_of(_split(text)):
-            header = _split(text)
+        elif names := _names(text):
+            header = names
         else:
             yield number, lambda text=text: _line(text)  # type: ignore[misc]
 
 
 def _split(text: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([text]))]
+    """The cells of a line. Raises ValueError."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([text]))]
+    except csv.Error as error:
+        raise ValueError(f"it is no row of a table: {error}") from None
+
+
+def _names(text: str) -> list[str]:
+    """The columns of a line that is the header of a trace; none of any other."""
+    try:
+        cells = _split(text) if "{" not in text and "," in text else []
+    except ValueError:
+        return []
+    return cells if _moment_of(cells) else []
 
 
 def _cells(text: str, header: list[str]) -> Arrival:
@@ -210,7 +232,7 @@ def _traced(content: Mapping[str, Any]) -> Arrival:
         raise ValueError("it does not say when it was")
     try:
         at = _MOMENTS[moment](content[moment])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{moment}: {str(content[moment])[:40]!r} is no moment") from None
     if not math.isfinite(at):
         raise ValueError(f"{moment}: {at} is no moment")
@@ -237,7 +259,7 @@ def _number(content: Mapping[str, Any], name: str) -> float | None:
         return None
     try:
         found = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
         raise ValueError(f"{name}: {str(value)[:40]!r} is no number")

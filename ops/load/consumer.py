@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ops import record, settings
 from ops.docker import DockerError
-from ops.errors import OpsError
+from ops.errors import OpsError, of_system
 from ops.files import write_atomic
 from ops.load.stops import Stops
 from ops.progress import Say
@@ -86,18 +86,22 @@ class Deployed:
             ) from None
         return sorted({str(step["urn"]).rsplit("::", 1)[-1] for step in steps if step["op"] != "same"})
 
-    def put(self, key: str, ends: str) -> None:
-        """The consumer is there when the gateway knows it."""
+    def prepare(self, key: str, ends: str) -> None:
+        """The settings with the consumer; nothing is deployed yet."""
         write_atomic(self.file, self.text)
         self.call("config", "set", ENDS, "--plaintext", text=ends)
         self.call("config", "set", settings.key_name(LOAD_CONSUMER), "--secret", text=key, secret=True)
+
+    def put(self) -> None:
+        """The consumer is there when the gateway knows it."""
         self._up(self.consumers + 1)
 
     def restore(self) -> None:
         """The consumer is gone when the gateway does not know it any more."""
         write_atomic(self.file, self.text)
         self._up(self.consumers)
-        self.file.unlink()
+        with contextlib.suppress(OSError):  # it has no key any more, and the next test or `up` takes it away
+            self.file.unlink()
 
     def _up(self, wanted: int) -> None:
         quiet = ("--yes", "--skip-preview", "--suppress-outputs", "--suppress-permalink=true")
@@ -129,10 +133,14 @@ def present(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any], s
         if not left:
             forget(pulumi.stack)
         raise
-    ends = datetime.now(UTC).replace(microsecond=0) + LIFE
+    key, ends = settings.api_key(), datetime.now(UTC).replace(microsecond=0) + LIFE
     try:
-        key = settings.api_key()
-        stack.put(key, ends.isoformat().replace("+00:00", "Z"))
+        stack.prepare(key, ends.isoformat().replace("+00:00", "Z"))
+    except BaseException:
+        forget(pulumi.stack)
+        raise
+    try:
+        stack.put()
         say(f"consumer {LOAD_CONSUMER}: there for this test, and for 24 hours at most")
         stops.heed()
         yield key
@@ -141,11 +149,14 @@ def present(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any], s
             say(f"consumer {LOAD_CONSUMER}: removing it (some seconds, which Ctrl-C does not cut short)...")
         try:
             stack.restore()
-        except OpsError as trouble:
+        except (OpsError, OSError) as trouble:
+            why, first = str(trouble), ""
+            if isinstance(trouble, OSError):
+                why, first = of_system(trouble), "see to that; "
             raise OpsError(
-                f"the consumer {LOAD_CONSUMER} could not be removed: {trouble}\n"
+                f"the consumer {LOAD_CONSUMER} could not be removed: {why}\n"
                 f"its key, which nobody was shown, works until {ends:%Y-%m-%d %H:%M} UTC\n"
-                f"fix: `make up{stack_word(pulumi.stack)}` removes it"
+                f"fix: {first}`make up{stack_word(pulumi.stack)}` removes it"
             ) from trouble
         with contextlib.suppress(OSError):
             say(f"consumer {LOAD_CONSUMER}: gone, and its key with it")

@@ -29,6 +29,7 @@ MOST_ITEMS: Final = 1 << 22
 MOST_DIMENSIONS: Final = 8
 KEPT_ITEMS: Final = 8192  # longer arrays are vocabularies: only their length is kept
 LARGEST: Final = 1 << 50  # elements of a tensor: a petabyte and more
+BESIDE: Final = 0.1  # of a file, at most, that is no tensor: there is padding between them, and nothing else
 
 # Type of a tensor -> (name, elements in a block, bytes of a block). ggml's own table (ggml.h, gguf-py constants).
 TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
@@ -117,7 +118,8 @@ class Header:
 def read_header(read: Read, size: int | None = None) -> Header:
     """Reads a header through `read`. Raises GgufError in words for whatever is not one.
 
-    With the file's `size` in bytes, a file that ends before its weights do is refused too.
+    With the file's `size` in bytes, a file that ends before its weights do is refused too, and one that is larger than
+    they are: what it has beside them would be loaded, too, and is not told.
     """
     source = _Source(read)
     if (magic := source.take(4)) != MAGIC:
@@ -151,9 +153,17 @@ def read_header(read: Read, size: int | None = None) -> Header:
         lengths=lengths,
         tensors=tuple(source.tensor() for _ in range(tensors)),
     )
-    if size is not None and header.weights > size:
+    if len({tensor.name for tensor in header.tensors}) < tensors:
+        raise GgufError("two of its tensors have the same name")
+    if size is None:
+        return header
+    weights, room = header.weights, size - source.at
+    if weights > size:
+        raise GgufError(f"its header tells of {weights} bytes of weights, the file has {size}: it is not complete")
+    if room - weights > max(BESIDE * room, BLOCK):
         raise GgufError(
-            f"its header tells of {header.weights} bytes of weights, the file has {size}: it is not complete"
+            f"its header tells of {weights} bytes of weights, the file has {room} behind it: the header is not of this "
+            "file, or tells of a part of it only"
         )
     return header
 
@@ -162,21 +172,21 @@ class _Source:
     """A position in the file; blocks are fetched as they are needed."""
 
     def __init__(self, read: Read) -> None:
-        self._read, self._at, self._start, self._block = read, 0, 0, b""
+        self._read, self.at, self._start, self._block = read, 0, 0, b""
         self.order = "<"
 
     def take(self, length: int) -> bytes:
-        if self._at + length > MOST_HEADER:
+        if self.at + length > MOST_HEADER:
             raise GgufError(f"the header is larger than {MOST_HEADER >> 20} MiB: its lengths cannot be true")
-        begin = self._at - self._start
+        begin = self.at - self._start
         if begin + length > len(self._block):
-            self._start, begin = self._at, 0
-            self._block = self._read(self._at, max(length, BLOCK))
+            self._start, begin = self.at, 0
+            self._block = self._read(self.at, max(length, BLOCK))
             if len(self._block) < length:
                 raise GgufError(
-                    f"the file ends within its header (at byte {self._at + len(self._block)}): it is not complete"
+                    f"the file ends within its header (at byte {self.at + len(self._block)}): it is not complete"
                 )
-        self._at += length
+        self.at += length
         return self._block[begin : begin + length]
 
     def number(self, form: str) -> int | float | bool:

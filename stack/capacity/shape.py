@@ -5,7 +5,9 @@ Names and defaults follow llama.cpp, which Ollama starts: `src/llama-hparams.cpp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -35,6 +37,11 @@ FAMILIAR: Final = ENCODERS | {
 }  # fmt: skip
 CHUNKED: Final[Mapping[str, int]] = {"llama4": 8192}  # windows that files do not tell, in tokens
 
+# Of no other does llama.cpp read shared_kv_layers (of gemma3n it has the number in its code).
+SHARING: Final = frozenset({"gemma3n", "gemma4"})
+# What a layer makes keys and values with; the numbers it makes are the rows of these.
+PROJECTIONS: Final = re.compile(r"blk\.(\d{1,5})\.(attn_k|attn_v|attn_qkv|attn_kv_a_mqa)\.weight")
+
 MOST_LAYERS: Final = 4096
 MOST: Final = 1 << 40  # of anything that is counted
 
@@ -52,6 +59,9 @@ class Cache:
     value: int
     window: int | None = None
     """Tokens that the layer looks back; None is all of them."""
+
+
+NOTHING: Final = Cache(heads=0, key=0, value=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +126,9 @@ class Shape:
 
 
 def from_header(name: str, header: Header, *, projector: int = 0) -> Shape:
-    """The shape that a GGUF file's header tells. Raises ShapeError for what is missing, GgufError for unknown types.
+    """The shape that a GGUF file's header tells.
+
+    Raises ShapeError for what is missing or at odds with the tensors, GgufError for unknown types.
 
     A projector may be in the same file (tensors `v.…` and `mm.…`) or, as `projector` bytes, in one of its own.
     """
@@ -136,6 +148,7 @@ def from_header(name: str, header: Header, *, projector: int = 0) -> Shape:
         expert_size=expert,
         vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0),
         projector=projector + within,
+        rows={tensor.name: math.prod(tensor.dimensions[1:]) for tensor in header.tensors},
         source="GGUF header",
     )
 
@@ -178,9 +191,13 @@ def from_metadata(
     expert_size: int = 0,
     vocabulary: int = 0,
     projector: int = 0,
+    rows: Mapping[str, int],
     source: str,
 ) -> Shape:
-    """The shape that metadata in GGUF's names tells (a header's, or `model_info` of Ollama's /api/show)."""
+    """The shape that metadata in GGUF's names tells (a header's, or `model_info` of Ollama's /api/show).
+
+    `rows` has how many numbers each tensor makes, by its name: what the metadata says of the cache must agree.
+    """
     facts = _Facts(name, metadata)
     layers = facts.number("block_count")
     if not 0 < layers <= MOST_LAYERS:
@@ -201,7 +218,7 @@ def from_metadata(
         if count
         else None
     )
-    caches, recurrent = _layers(facts, layers, heads, width)
+    caches, recurrent = _layers(facts, layers, heads, width, rows)
     return Shape(
         name=name,
         architecture=facts.architecture,
@@ -224,7 +241,9 @@ def from_metadata(
     )
 
 
-def _layers(facts: _Facts, layers: int, heads: Sequence[int], width: int) -> tuple[tuple[Cache, ...], Recurrent | None]:
+def _layers(
+    facts: _Facts, layers: int, heads: Sequence[int], width: int, rows: Mapping[str, int]
+) -> tuple[tuple[Cache, ...], Recurrent | None]:
     if facts.architecture in ENCODERS:
         return (), None
     kv_heads = facts.each("attention.head_count_kv", layers, max(heads))
@@ -236,13 +255,20 @@ def _layers(facts: _Facts, layers: int, heads: Sequence[int], width: int) -> tup
     ]
     if state and not any(recurring) and not any(kv_heads):
         recurring = [True] * layers
-    shared = facts.number("attention.shared_kv_layers", 0)
-    caches = tuple(
-        _cache(facts, layer, kv_heads[layer], heads[layer], width, layers)
+    shared = facts.number("attention.shared_kv_layers", 0) if facts.architecture in SHARING else 0
+    kept = {
+        layer: _cache(facts, layer, kv_heads[layer], heads[layer], width, layers)
         for layer in range(layers - shared)
         if not recurring[layer] and kv_heads[layer]
-    )
+    }
+    _agree(facts.name, kept, heads, range(layers - shared, layers), rows)
+    caches = tuple(kept.values())
     if not any(recurring):
+        if not caches:
+            raise ShapeError(
+                f"{facts.name}: no layer of this {facts.architecture} keeps keys, values or a state by its metadata, "
+                "and it is no encoder: what it takes of the memory is not known"
+            )
         return caches, None
     return caches, Recurrent(
         layers=sum(recurring),
@@ -251,6 +277,35 @@ def _layers(facts: _Facts, layers: int, heads: Sequence[int], width: int) -> tup
         state=state,
         groups=facts.number("ssm.group_count", 1),
     )
+
+
+def _agree(
+    name: str, kept: Mapping[int, Cache], heads: Sequence[int], sharing: Container[int], rows: Mapping[str, int]
+) -> None:
+    """Raises ShapeError where a layer's weights make more or fewer keys and values than its metadata says.
+
+    Layers that share another one's cache may have weights of their own that nothing is kept of, and recurrent layers
+    may use `attn_qkv` for something else.
+    """
+    for tensor, found in rows.items():
+        if (match := PROJECTIONS.fullmatch(tensor)) is None or (layer := int(match[1])) in sharing:
+            continue
+        made, cache = match[2], kept.get(layer, NOTHING)
+        key, value = cache.heads * cache.key, cache.heads * cache.value
+        if made == "attn_qkv" and cache is NOTHING:
+            continue
+        if made == "attn_kv_a_mqa" and value:  # files from before llama.cpp kept its keys compressed
+            continue
+        said = key
+        if made == "attn_v":
+            said = value
+        elif made == "attn_qkv":
+            said = heads[layer] * cache.key + key + value
+        if said != found:
+            raise ShapeError(
+                f"{name}: {tensor} makes {found} numbers of each token, by the metadata it is {said}: one of them is "
+                "wrong, so what the cache takes is not known"
+            )
 
 
 def _cache(facts: _Facts, layer: int, kv_heads: int, heads: int, width: int, layers: int) -> Cache:
@@ -265,6 +320,8 @@ def _cache(facts: _Facts, layer: int, kv_heads: int, heads: int, width: int, lay
     if window is not None:
         key = facts.number("attention.key_length_swa", key)
         value = facts.number("attention.value_length_swa", value)
+    if not (key and value):
+        raise ShapeError(f"{facts.name}: keys of {key} and values of {value} numbers cannot be true")
     return Cache(heads=kv_heads, key=key, value=value, window=window)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -235,10 +237,17 @@ def test_too_few_answers_are_not_kept() -> None:
         baseline.make(built(requests(n=60)), store.to_csv(requests(n=60)))
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"baseline_version": 2}', "[]"])
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"baseline_version": 2}', "[]", "[" * 100_000, "NaN in a list", "a list too short"]
+)
 def test_a_damaged_baseline_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "dev-1.json"
-    file.write_text(text)
+    good = baseline.to_json(baseline.make(built(requests()), store.to_csv(requests())))
+    changed = {
+        "NaN in a list": re.sub(r'"rates": \[[^,]*', '"rates": [NaN', good),
+        "a list too short": re.sub(r'"sessions": \[[^,]*,', '"sessions": [', good),
+    }
+    file.write_text(changed.get(text, text))
     with pytest.raises(CannotCompare, match="delete it, then run the load"):
         baseline.read(file)
 
@@ -268,6 +277,30 @@ def test_the_newest_run_is_kept_under_the_name_of_its_stack(
     assert file.name.startswith("big-")
     assert "400 answers" in capsys.readouterr().out
     assert baseline.newest(tmp_path) == tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda table: table[:5000] + b"\xff\xfe" + table[5000:], "requests.csv cannot be read: byte 5000"),
+        (lambda table: table.replace(b",200", b",nan", 1), "requests.csv, line 2 is no request"),
+        (lambda table: table + b"x" * 200_000, "field larger than field limit"),
+    ],
+    ids=["no text", "nan", "huge"],
+)
+def test_a_damaged_run_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes], words: str
+) -> None:
+    """A run with nan in it was kept, and every later one passed beside it."""
+    records = requests()
+    table = store.to_csv(records)
+    store.write(tmp_path / "run", {"result.json": store.to_json(built(records))})
+    (tmp_path / "run" / "requests.csv").write_bytes(damage(table.encode()))
+    assert baseline.main({"RUN": str(tmp_path / "run"), "BASELINES": str(tmp_path / "kept")}) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"nothing was kept: {tmp_path / 'run'}")
+    assert words in said
+    assert not (tmp_path / "kept").exists()
 
 
 def test_where_there_is_no_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

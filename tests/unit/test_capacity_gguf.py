@@ -25,6 +25,16 @@ LLAMA: dict[str, Any] = {
     "llama.attention.head_count_kv": 2,
 }
 TENSORS = [("token_embd.weight", (64, 100), 12), ("output.weight", (64, 100), 14), ("blk.0.attn_q.weight", (64, 64), 1)]
+KEPT = [(f"blk.{layer}.attn_{what}.weight", (64, 16), 1) for layer in (0, 1) for what in "kv"]
+"""What makes the keys and values of LLAMA's layers: two heads of eight numbers."""
+
+
+LIED = (
+    "expert_count", "expert_used_count", "full_attention_interval", "ssm.state_size", "ssm.conv_kernel",
+    "ssm.inner_size", "rope.dimension_count",
+    *(f"attention.{key}" for key in ("sliding_window", "key_length", "value_length", "kv_lora_rank", "key_length_mla",
+                                     "shared_kv_layers")),
+)  # fmt: skip
 
 
 def file(
@@ -125,6 +135,26 @@ def test_a_file_that_ends_before_its_weights_is_refused() -> None:
         header(data, size=len(data))
 
 
+@pytest.mark.parametrize("tensors", [[], TENSORS[:1]], ids=["no tensors", "one of three"])
+def test_a_file_with_more_in_it_than_its_header_tells_is_refused(tensors: list[Any]) -> None:
+    """40 GiB of weights, none of which the header told of, "fitted, within 3 %"."""
+    with pytest.raises(GgufError, match="not of this file, or tells of a part of it only"):
+        header(file(LLAMA, tensors), size=40 << 30)
+
+
+def test_padding_between_tensors_is_no_weight() -> None:
+    weights = 1 << 30
+    data = file(LLAMA, [("output.weight", (1 << 14, 1 << 15), 1)])
+    assert header(data, size=len(data) + weights * 105 // 100).weights == weights
+    with pytest.raises(GgufError, match="a part of it only"):
+        header(data, size=len(data) + weights * 115 // 100)
+
+
+def test_a_tensor_is_not_there_twice() -> None:
+    with pytest.raises(GgufError, match="two of its tensors have the same name"):
+        header(file(LLAMA, [TENSORS[0], TENSORS[0]]))
+
+
 @pytest.mark.parametrize("end", range(0, len(file(LLAMA, TENSORS)), 7))
 def test_a_truncated_header_is_refused_wherever_it_ends(end: int) -> None:
     with pytest.raises(GgufError, match="not complete"):
@@ -150,7 +180,7 @@ def test_flipped_bytes_never_do_worse_than_a_sentence(data: st.DataObject) -> No
 
 @given(
     st.dictionaries(
-        st.sampled_from([*LLAMA, "llama.expert_count", "llama.attention.sliding_window", "llama.ssm.state_size"]),
+        st.sampled_from([*LLAMA, *(f"llama.{key}" for key in LIED)]),
         st.one_of(
             st.integers(0, 2**64 - 1),
             st.floats(),
@@ -161,9 +191,61 @@ def test_flipped_bytes_never_do_worse_than_a_sentence(data: st.DataObject) -> No
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_metadata_that_lies_makes_a_shape_or_a_sentence(lies: dict[str, Any]) -> None:
-    with suppress(GgufError, ShapeError):
-        from_header("lying", header(file(LLAMA | lies, TENSORS)))
+def test_metadata_that_lies_is_told_in_a_sentence_or_keeps_what_its_tensors_make(lies: dict[str, Any]) -> None:
+    try:
+        shape = from_header("lying", header(file(LLAMA | lies, [*TENSORS, *KEPT])))
+    except (GgufError, ShapeError):
+        return
+    assert shape.size == sum(tensor.size for tensor in header(file({}, [*TENSORS, *KEPT])).tensors)
+    kept = [(one.heads * one.key, one.heads * one.value, one.window) for one in shape.caches]
+    assert kept[:2] == [(16, 16, None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ({"attention.head_count_kv": 0}, "blk.0.attn_k.weight makes 16 numbers of each token, by the metadata it is 0"),
+        ({"attention.head_count_kv": 1}, "by the metadata it is 8"),
+        ({"attention.head_count_kv": [2, 0]}, "blk.1.attn_k.weight makes 16"),
+        ({"attention.key_length": 0}, "keys of 0 and values of 8 numbers cannot be true"),
+        ({"attention.value_length": 4}, "blk.0.attn_v.weight makes 16 numbers of each token, by the metadata it is 8"),
+        ({"block_count": 1}, "blk.1.attn_k.weight makes 16"),
+        ({"attention.kv_lora_rank": 1, "attention.key_length_mla": 1, "rope.dimension_count": 1}, "it is 2"),
+    ],
+)
+def test_a_cache_smaller_than_the_tensors_make_is_refused(lie: dict[str, Any], words: str) -> None:
+    """These "fitted, within 3 %", with a cache of nothing or of a part of it."""
+    lies = LLAMA | {f"llama.{key}": value for key, value in lie.items()}
+    with pytest.raises(ShapeError, match=words):
+        from_header("lying", header(file(lies, [*TENSORS, *KEPT])))
+
+
+def test_a_decoder_that_keeps_nothing_is_refused() -> None:
+    with pytest.raises(ShapeError, match="no layer of this llama keeps keys, values or a state"):
+        from_header("lying", header(file(variant(attention__head_count_kv=0), TENSORS)))
+
+
+def test_keys_and_values_made_with_the_queries_are_compared_too() -> None:
+    fused = [*TENSORS, ("blk.0.attn_qkv.weight", (64, 64 + 2 * 16), 1)]
+    assert len(from_header("x", header(file(LLAMA, fused))).caches) == 2
+    with pytest.raises(ShapeError, match=r"blk\.0\.attn_qkv\.weight makes 96 .* it is 80"):
+        from_header("x", header(file(variant(attention__head_count_kv=1), fused)))
+
+
+def test_compressed_keys_are_compared_with_what_compresses_them() -> None:
+    ranks = {"attention__key_length_mla": 192, "rope__dimension_count": 64}
+    tensors = [*TENSORS, ("blk.0.attn_kv_a_mqa.weight", (64, 576), 1)]
+    assert from_header("x", header(file(variant(attention__kv_lora_rank=512, **ranks), tensors))).caches[0].key == 576
+    with pytest.raises(ShapeError, match=r"attn_kv_a_mqa\.weight makes 576"):
+        from_header("x", header(file(variant(attention__kv_lora_rank=8, **ranks), tensors)))
+
+
+def test_weights_of_layers_that_keep_nothing_themselves_are_no_contradiction() -> None:
+    """Gemma 3n has keys in layers that share another one's; gated delta nets call something else attn_qkv."""
+    keys = [("blk.5.attn_k.weight", (64, 16), 1)]
+    assert len(from_header("x", header(file(gemma(block_count=6, attention__shared_kv_layers=4), keys))).caches) == 2
+    ssm = {"ssm__state_size": 128, "ssm__conv_kernel": 4, "ssm__inner_size": 4096, "full_attention_interval": 2}
+    assert len(from_header("x", header(file(variant(**ssm), [("blk.0.attn_qkv.weight", (64, 8192), 1)]))).caches) == 1
 
 
 def test_a_header_tells_the_shape() -> None:
@@ -195,6 +277,11 @@ def variant(**facts: Any) -> dict[str, Any]:
     return LLAMA | {f"llama.{key.replace('__', '.')}": value for key, value in facts.items()}
 
 
+def gemma(**facts: Any) -> dict[str, Any]:
+    told = {key.replace("llama", "gemma4"): value for key, value in variant(**facts).items()}
+    return told | {"general.architecture": "gemma4"}
+
+
 def test_windows_are_where_the_pattern_says() -> None:
     facts = variant(
         block_count=6, attention__sliding_window=512, attention__sliding_window_pattern=[True, True, False] * 2
@@ -203,9 +290,9 @@ def test_windows_are_where_the_pattern_says() -> None:
 
 
 def test_a_window_without_a_pattern_follows_the_architecture() -> None:
-    gemma = {key.replace("llama", "gemma3"): value for key, value in variant(block_count=12).items()}
-    gemma |= {"general.architecture": "gemma3", "gemma3.attention.sliding_window": 1024}
-    windows = [layer.window for layer in from_header("x", header(file(gemma))).caches]
+    third = {key.replace("llama", "gemma3"): value for key, value in variant(block_count=12).items()}
+    third |= {"general.architecture": "gemma3", "gemma3.attention.sliding_window": 1024}
+    windows = [layer.window for layer in from_header("x", header(file(third))).caches]
     assert windows == ([1024] * 5 + [None]) * 2
     unused = from_header("x", header(file(variant(attention__sliding_window=4096))))
     assert [layer.window for layer in unused.caches] == [None, None]
@@ -228,7 +315,8 @@ def test_hybrids_cache_on_every_fourth_layer_and_have_state_on_the_others() -> N
 
 
 def test_layers_that_share_another_ones_cache_have_none_of_their_own() -> None:
-    assert len(from_header("x", header(file(variant(block_count=6, attention__shared_kv_layers=4)))).caches) == 2
+    assert len(from_header("x", header(file(gemma(block_count=6, attention__shared_kv_layers=4)))).caches) == 2
+    assert len(from_header("x", header(file(variant(block_count=6, attention__shared_kv_layers=4)))).caches) == 6
 
 
 def test_experts_answer_in_part_so_less_is_read_than_kept() -> None:

@@ -261,6 +261,24 @@ def test_what_the_engine_has_is_better_known_than_what_a_name_says(
     assert models(of, "dev", engine)["small:1b"] == guess
 
 
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [(file(LLAMA), 40 << 30), (file(LLAMA | {"llama.attention.head_count_kv": 0}, TENSORS), None)],
+    ids=["weights that are not told of", "a cache of nothing"],
+)
+def test_a_header_that_makes_a_model_smaller_than_it_is_takes_no_place_of_what_is_known(
+    engine: DockerCli, tmp_path: Path, content: bytes, size: int | None
+) -> None:
+    of, folder = platform("small:1b"), tmp_path / "models"
+    before = in_engine(of, FakeDocker().cli(), "dev", "private-llm")
+    assert in_engine(of, engine, "dev", "private-llm") != before
+    (folder / "blobs" / ("sha256-" + "a" * 64)).write_bytes(content + bytes(20_000))
+    (manifest,) = (folder / "manifests").rglob("1b")
+    layer = json.loads(manifest.read_text())["layers"][1]
+    manifest.write_text(json.dumps({"layers": [layer | {"size": size or len(content) + 20_000}]}))
+    assert in_engine(of, engine, "dev", "private-llm") == before
+
+
 def test_what_is_for_embeddings_stays_so_with_its_file(engine: DockerCli) -> None:
     content = GOOD | {
         "models": [{"name": "qwen3:8b", "aliases": ["default"]}, {"name": "small:1b", "role": "embedding"}],
@@ -311,7 +329,8 @@ class Ranges(BaseHTTPRequestHandler):
             return
         part = self.content[first : last + 1]
         self.send_response(206 if part else 416)
-        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(self.content)}")
+        whole = "*" if self.path == "/endless" else len(self.content)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{whole}")
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         self.wfile.write(part)
@@ -350,6 +369,7 @@ def test_a_file_is_read_by_ranges_over_http(
     assert (read(0, 4), size) == (b"GGUF", len(Ranges.content))
     assert plan(stack(["qwen3:8b"], ENGINE, gguf=f"{server}/model.gguf")) == 0
     assert "model.gguf: within 3%" in capsys.readouterr().out
+    assert plan(stack(["qwen3:8b"], ENGINE, gguf=f"{server}/endless")) == 0, "its size is not told, so not compared"
 
 
 def test_a_server_without_ranges_or_that_is_not_there_is_told_in_words(server: str) -> None:

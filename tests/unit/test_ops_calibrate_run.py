@@ -155,6 +155,10 @@ def test_what_is_no_report_is_told(write: Write, tmp_path: Path) -> None:
     (tmp_path / "run" / "requests.csv").write_text("outcome,tpot_ms,output_tokens\nok,1,2\n")
     with pytest.raises(OpsError, match=r"line 2 is no request(.|\n)*fix: give the folder"):
         calibration.calibrate(request)
+    for text in ("[" * 100_000, "[]", '{"gates": [1]}', "{}"):
+        (tmp_path / "run" / "result.json").write_text(text)
+        with pytest.raises(OpsError, match=r"result.json cannot be read as a result(.|\n)*fix: "):
+            calibration.calibrate(request)
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(OpsError, match=r"result.json: No such file(.|\n)*fix: "):
         calibration.calibrate(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -105,6 +106,11 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     return FakeStack(tmp_path)
 
 
+def full(_number: int) -> None:
+    """The disk is."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class TestConsumer:
     def test_it_is_there_for_the_block_and_gone_behind_it(self, stack: FakeStack) -> None:
         before = stack.file.read_bytes()
@@ -192,6 +198,45 @@ class TestConsumer:
             with stack.present():
                 pass
         assert stack.left.exists()
+
+    def test_one_that_a_full_disk_keeps_is_told_with_its_end(
+        self, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The key worked for a day, and a traceback said nothing of it."""
+        with (
+            pytest.raises(
+                OpsError, match=r"be removed: .*dev.load.yaml: No space left.*\n.*works until 2(.|\n)*make up"
+            ),
+            stack.present(),
+        ):
+            monkeypatch.setattr(os, "fsync", full)
+        assert stack.known
+
+    def test_on_a_disk_that_is_full_before_it_is_there_nothing_is_deployed(
+        self, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stack.during = lambda _verb: monkeypatch.setattr(os, "fsync", full)  # from the first step on, a preview
+        with pytest.raises(OSError, match=r"No space left.*dev\.load\.yaml"), stack.present():
+            pytest.fail("there is no consumer")
+        assert "up" not in {one.split()[0] for one in stack.argv}
+        assert not stack.left.exists()
+
+    def test_one_that_is_gone_is_gone_though_its_file_stays(
+        self, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unlink(_self: Path, *_words: object, **_more: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        def stay(verb: str) -> None:
+            if verb == "up" and stack.known:
+                monkeypatch.setattr(Path, "unlink", unlink)
+
+        stack.during = stay
+        with stack.present():
+            pass
+        monkeypatch.undo()
+        assert stack.known is None
+        assert "gone, and its key with it" in stack.told[-1]
 
     def test_a_gateway_that_does_not_take_the_file_is_told(
         self, stack: FakeStack, monkeypatch: pytest.MonkeyPatch

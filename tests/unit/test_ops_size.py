@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ import yaml
 from loadtests.report import files as reports
 from loadtests.results import store
 from ops import paths, record, size
+from ops.__main__ import main
 from ops.errors import OpsError
 from ops.request import parse
 from ops.size import asked, edit
@@ -185,6 +188,26 @@ def test_what_is_proposed_is_written_when_that_is_asked_for(
     assert "make up STACK=dev" in capsys.readouterr().out
     assert size.size(parse("size", {})) == 0
     assert stack.read_text() == after, "what was written is not proposed again"
+
+
+def test_a_full_disk_is_told_and_leaves_the_stacks_file(
+    stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("APPLY", "1")
+    monkeypatch.setattr(size, "_sized", lambda *_: None)
+    monkeypatch.setattr(size, "_told", lambda *_: None)
+    monkeypatch.setattr(size.proposal, "changes", lambda *_: {(*TOP, "engine", "parallel"): 8})
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["size"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {stack}: No space left on device\n"
+        "fix: make room on that disk, then run the same again: a file is written whole or not at all\n"
+    )
+    assert stack.read_text() == STACK
+    assert [one.name for one in stack.parent.glob(".Pulumi*")] == []
 
 
 def test_what_is_proposed_is_checked_before_it_is_written(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,10 @@ def test_nothing_of_a_trace_is_lost(rows: list[tuple[float, int]]) -> None:
         (json.dumps({"at_s": None}), "line 2: at_s: 'None' is no moment"),
         (json.dumps({"at_s": 1, "operation": "paint"}), "operation: 'paint' is not known; allowed: chat"),
         ('{"a": ' + "[" * 100_000, "line 2: "),
+        (line(input_tokens=10**400), f"line 2: input_tokens: '{'1' + '0' * 39}' is no number"),
+        (line(ts=10**400), "line 2: ts: '1000"),
+        (json.dumps({"at_s": 10**400}), "line 2: at_s: '1000"),
+        ("a," + "x" * 200_000, "line 2: it is no JSON object"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_told_with_its_number(bad: str, words: str) -> None:
@@ -149,6 +153,26 @@ def test_rows_of_a_table_are_told_too() -> None:
     log = gathered("at_s,input_tokens", "1,10", "2", "3,30")
     assert len(log.arrivals) == 2
     assert "line 3: it has 1 cells, the header has 2" in log.said
+
+
+def test_a_log_of_nothing_but_such_lines_says_what_is_wrong_with_them() -> None:
+    assert "1 of 1 lines cannot be read: line 2: at_s: 'noon' is no moment" in refused(["at_s,input_tokens", "noon,1"])
+
+
+def test_a_row_longer_than_any_is_told_with_its_number() -> None:
+    log = gathered("at_s,input_tokens", "1,10", "2," + "1" * 200_000, "3,30")
+    assert len(log.arrivals) == 2
+    assert "line 3: it is no row of a table: field larger than" in log.said
+
+
+def test_moments_years_apart_are_refused_with_their_lines(tmp_path: Path) -> None:
+    """A minute is counted for each minute between them: 121 TiB of them for a moment in nanoseconds."""
+    rows = [f"{at},1" for at in (7, 1e15, 0, 8)]
+    said = refused(["at_s,input_tokens", *rows])
+    assert "access.log: from its first request (line 4) to its last (line 3) it is 11,574,074,074 days" in said
+    assert len(gathered("at_s,input_tokens", "0,1", f"{365 * 86_400},1").arrivals) == 2, "public traces go over months"
+    (tmp_path / "a.csv").write_text("\n".join(["at_s,input_tokens", *rows]))
+    assert replay.main([str(tmp_path / "a.csv")]) == 2
 
 
 def test_too_many_such_lines_are_refused_with_the_first_of_them() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def test_the_table_has_a_row_for_each_request() -> None:
     ("text", "words"),
     [
         ("{", "cannot be read as a result"),
+        ("[" * 100_000, "cannot be read as a result: maximum recursion depth.*; run the test again"),
         ("[]", "schema_version None; this program reads 2"),
         ('{"schema_version": 1}', "schema_version 1; this program reads 2"),
         ('{"schema_version": 2}', r"is no result of this version: \w+: Field required; run the test again"),
@@ -170,6 +172,56 @@ def test_a_file_that_is_no_result_is_refused_in_words(tmp_path: Path, text: str,
         store.read(file)
     with pytest.raises(CannotRead, match="cannot be read"):
         store.read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda lines: [*lines[:3], lines[3][:30]], r"line 4 is no .*it has \d cells, the header has 22: was it"),
+        (lambda lines: [*lines[:3], lines[3] + ",more"], "line 4 is no request .*it has 23 cells"),
+        (lambda lines: [lines[0].replace("outcome", "end"), *lines[1:]], "line 2 is no request .*it has no outcome"),
+        (lambda lines: [*lines[:2], _celled(lines[2], ttft_ms="nan")], "line 3 .*ttft_ms: 'nan' is no number"),
+        (lambda lines: [*lines[:2], _celled(lines[2], e2e_ms="")], "line 3 .*e2e_ms: '' is no number"),
+        (lambda lines: [*lines[:2], _celled(lines[2], intended_s="1e300")], "line 3 .*intended_s: '1e300' is no"),
+        (lambda lines: [*lines[:2], _celled(lines[2], output_tokens="2.5")], "output_tokens: '2.5' is no number"),
+        (lambda lines: [*lines[:2], _celled(lines[2], input_tokens="9" * 5000)], "input_tokens: '9999"),
+        (lambda lines: [*lines[:2], _celled(lines[2], outcome="fine")], "outcome: 'fine' is none; there are ok, limit"),
+        (lambda lines: [*lines, "x" * 200_000], r"line 6 is no request .*field larger than field limit"),
+        (lambda lines: lines[:1], "requests.csv has no request in it"),
+        (lambda _: [], "requests.csv has no request in it"),
+    ],
+)  # fmt: skip
+def test_a_damaged_table_is_refused_with_its_line_and_what_is_wrong(
+    tmp_path: Path, damage: Callable[[list[str]], list[str]], words: str
+) -> None:
+    file = tmp_path / "requests.csv"
+    file.write_text("\n".join(damage(store.to_csv(run(4)).splitlines())))
+    with pytest.raises(CannotRead, match=words) as raised:
+        store.requests(file)
+    assert str(raised.value).startswith(f"{file}")
+    assert "run the test again" in str(raised.value)
+
+
+def _celled(line: str, **cells: str) -> str:
+    """The row with these cells."""
+    (row,) = csv.reader([line])
+    return ",".join(cells.get(name, cell) for name, cell in zip(store.COLUMNS, row, strict=True))
+
+
+def test_a_table_that_is_no_text_or_not_there_is_refused_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "requests.csv"
+    with pytest.raises(CannotRead, match=r"requests\.csv cannot be read: No such file"):
+        store.requests(file)
+    file.write_bytes(b"abc\xff\xfe")
+    with pytest.raises(CannotRead, match=r"requests\.csv cannot be read: byte 3 of it is no text; run the test again"):
+        store.requests(file)
+
+
+def test_every_request_of_a_run_comes_back_from_its_table() -> None:
+    records = [*run(20), failed(99.0, error="=HYPERLINK(0)"), failed(7.0, Outcome.CANCELLED, error='two\nlines, "x"')]
+    found = store.rows(store.to_csv(records), "requests.csv")
+    assert found == list(csv.DictReader(io.StringIO(store.to_csv(records))))
+    assert len(found) == 22
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_half_of_a_new_one(

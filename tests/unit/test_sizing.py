@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -203,6 +204,45 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
 def test_damaged_rows_are_no_run() -> None:
     with pytest.raises(CannotSize, match="rows that no load run writes"):
         measured.of("a", sweep().result(), [{"intended_s": "x"}])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda table: table[:-40], "requests.csv, line .* was it cut"),
+        (lambda table: table.replace(",400,0,", ",nan,0,", 1), "requests.csv, line 2 .*input_tokens: 'nan'"),
+        (lambda table: table + "x" * 200_000, "requests.csv, line .*field larger than"),
+    ],
+    ids=["cut", "nan", "huge"],
+)
+def test_a_damaged_run_is_told_with_its_file(tmp_path: Path, damage: Callable[[str], str], words: str) -> None:
+    table = written(tmp_path / "a") / "requests.csv"
+    table.write_text(damage(table.read_text()))
+    with pytest.raises(CannotSize, match=f"RUN={re.escape(str(tmp_path))}.*{words}.*run the test again"):
+        measured.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("loads", ["6.0.1", "many", "9" * 400, "0", "-3", "nan"])
+def test_a_load_that_is_none_is_told(loads: str) -> None:
+    result = sweep(1, 4).result(SHAPE="hold", LOADS=loads).model_copy(update={"levels": []})
+    with pytest.raises(CannotSize, match=r"a: result\.json has .*run it again"):
+        measured.of("a", result, rows(sweep(1, 4)))
+
+
+def test_a_load_in_a_level_that_nobody_makes_is_told() -> None:
+    result = sweep(1, 4).result()
+    wrong = result.model_copy(update={"levels": [result.levels[0].model_copy(update={"load": 0.4})]})
+    with pytest.raises(CannotSize, match=r"result\.json has a load of 0\.4"):
+        measured.of("a", wrong, rows(sweep(1, 4)))
+
+
+def test_a_unit_that_is_none_is_told() -> None:
+    with pytest.raises(CannotSize, match=r"a: result\.json has UNIT 'x'"):
+        measured.of("a", sweep(1, 4).result(UNIT="x"), rows(sweep(1, 4)))
+
+
+def test_slots_that_cannot_be_are_not_known() -> None:
+    assert measured.of("a", sweep(1, 4).result(**{"engine.parallel": "9" * 5000}), rows(sweep(1, 4))).slots is None
 
 
 def test_runs_of_different_engines_are_not_mixed() -> None:

@@ -275,6 +275,14 @@ def test_a_profile_is_chosen_by_name_or_file(tmp_path: Path) -> None:
         ("- 1\n", "must be keys with values"),
         ("", "must be keys with values"),
         ("a: [\n", "is no YAML"),
+        ("input: " + "[" * 5000, "is nested too deeply"),
+        (
+            "input: 2020-13-45\noutput: 1\n",
+            r"a value that is none \(month must be.*write it as `input: lognormal:300,1`",
+        ),
+        (f"input: {'9' * 5000}\noutput: 1\n", "a value that is none .*5000 digits"),
+        (f"input: {'9' * 4000}\noutput: 1\n", "input: a number of hundreds of digits; every number must be from 0"),
+        (f"input: 1\noutput: 1\nshared_prefix: 0x{'f' * 5000}\n", "Exceeds the limit"),
     ],
 )
 def test_a_wrong_profile_is_refused_with_key_value_and_what_is_allowed(tmp_path: Path, text: str, words: str) -> None:
