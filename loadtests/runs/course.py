@@ -169,7 +169,7 @@ class Course:
         elif found.ending in {search.Ending.FOUND, search.Ending.ALL}:
             verdict = ("none", unsettled) if unsettled else ("pass", found.why)
             if bad and not unsettled:
-                verdict = "fail", f"{found.why}; but these gates did not hold: {bad}"
+                verdict = "fail", _not_held(found.why, bad)
         records = tuple(record for one in prober.tried for record in one.held.records)
         best = _nearest(prober.tried, found, plan.allowed)
         return Outcome(
@@ -207,6 +207,26 @@ class Course:
             for one in counted
         ]  # fmt: skip
         return gates.merge(parts, SETTLED)
+
+
+def reconciled(outcome: Outcome, output_tokens: int) -> Outcome:
+    """The outcome with the gate of the tokens over the whole run; where it fails, so does a pass that was said before.
+
+    Args:
+        outcome: what the run came to.
+        output_tokens: how many the server says it has sent over the whole run.
+    """
+    gate = gates.tokens(outcome.records, Server(output_tokens=output_tokens))
+    said = outcome.said
+    if gate.passed is False and said is not None and said[0] == "pass":
+        held = said[1] if outcome.found is not None else f"the objectives held {said[1]}"
+        said = "fail", _not_held(held, gate.name)
+    checks = tuple(gate if one.name == gate.name else one for one in outcome.gates)
+    return replace(outcome, gates=checks, said=said)
+
+
+def _not_held(said: str, names: str) -> str:
+    return f"{said}; but these gates did not hold: {names}"
 
 
 def _levels(levels: Sequence[Measured], asked: int) -> Outcome:

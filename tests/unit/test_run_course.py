@@ -11,10 +11,11 @@ import pytest
 from loadtests.analysis.gates import Server
 from loadtests.generator.loads import Closed, FleetError, Held
 from loadtests.records import Outcome as Ended
+from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result
 from loadtests.runs import sweep, words
-from loadtests.runs.course import Course, Outcome
+from loadtests.runs.course import Course, Outcome, reconciled
 from loadtests.runs.hold import Measured, measured
 from loadtests.runs.words import Unit, Words
 from tests.support.virtual import QUIET, Rate, VirtualFleet
@@ -43,12 +44,15 @@ def run(fleet: VirtualFleet, stop_after: float = 0, **given: str) -> tuple[Outco
         server=Server(warm=True), stopped=stopped, said=lines.append, clock=fleet.clock,
     )  # fmt: skip
     outcome = course.run()
-    result = build.result(
+    return outcome, concluded(outcome, wanted, "Ctrl-C" if stopped() else outcome.trouble), lines
+
+
+def concluded(outcome: Outcome, wanted: Words, stopped: str = "") -> Result:
+    return build.result(
         outcome.records, wanted.objectives, PLACE, title="chat", started="2026-01-02T03:04:05Z", checks=outcome.gates,
-        levels=outcome.levels, found=outcome.found, stopped="Ctrl-C" if stopped() else outcome.trouble,
-        window=outcome.window, label=outcome.label, said=outcome.said,
+        levels=outcome.levels, found=outcome.found, stopped=stopped, window=outcome.window, label=outcome.label,
+        said=outcome.said,
     )  # fmt: skip
-    return outcome, result, lines
 
 
 def lasted(fleet: VirtualFleet) -> list[float]:
@@ -300,6 +304,42 @@ def test_a_clock_that_jumps_and_reports_that_are_lost_leave_no_verdict(changes: 
         result = run(VirtualFleet(client=replace(QUIET, **changes)), **given)[1]
         assert result.verdict == "none"
         assert f"the client was the bottleneck: {words}" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "headline"),
+    [
+        ({"RATE": "1", "FOR": "10m", "SLO": "ttft=0.5"}, "The objectives held, but not the gates: tokens reconciled."),
+        (
+            {"RATE": "0.5,1", "FOR": "10m", "SLO": "ttft=0.5"},
+            "The objectives held up to 1 requests/s; but these gates did not hold: tokens reconciled.",
+        ),
+        (
+            {"SEARCH": "users", "BUDGET": "1h", "SLO": "ttft=0.5"},
+            "; ttft binds; but these gates did not hold: tokens reconciled.",
+        ),
+    ],
+)
+def test_whatever_was_said_before_there_is_no_pass_where_the_servers_tokens_are_others(
+    given: dict[str, str], headline: str
+) -> None:
+    outcome, before, _ = run(VirtualFleet(slots=2, service=0.5, think=3.0, tokens=2), **given)
+    assert before.verdict == "pass", before.reason
+    wanted = words.parse({f"LOAD_{name}": value for name, value in given.items()})
+    arrived = sum(one.output_tokens or 0 for one in outcome.records)
+    agreed = concluded(reconciled(outcome, arrived), wanted)
+    assert (agreed.verdict, agreed.reason) == ("pass", before.reason)
+    assert next(gate for gate in agreed.gates if gate.name == "tokens reconciled").value.endswith("counter agrees")
+    other = concluded(reconciled(outcome, 2 * arrived), wanted)
+    assert other.verdict == "fail"
+    assert next(gate for gate in other.gates if gate.name == "tokens reconciled").word == "FAIL"
+    assert sentences.headline(other).endswith(headline)
+
+
+def test_what_was_no_pass_before_the_tokens_were_counted_keeps_its_reason() -> None:
+    outcome, before, _ = run(VirtualFleet(first=0.6), USERS="2,4", SLO="ttft=0.5", FOR="4m")
+    assert before.verdict == "fail"
+    assert reconciled(outcome, 1).said == outcome.said
 
 
 def test_without_words_of_the_server_its_gates_are_not_known() -> None:
