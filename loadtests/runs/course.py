@@ -27,6 +27,7 @@ from loadtests.runs.words import Shape, Unit, Words
 
 SLICES: Final = 10
 """A ramp is told in so many parts of its time."""
+BENDS: Final = "a ramp shows where it bends, it settles nowhere"
 SETTLED: Final = 0.5
 """Of the repetitions of a search, so many must stand still. Around its knee a queue drifts by chance: at nine tenths of
 the capacity 9 of 21 did, and the load that was found was right within 2%."""
@@ -120,10 +121,13 @@ class Course:
 
     def _sweep(self) -> Outcome:
         levels, trouble = sweep.sweep(self.words.loads, self._measured, self.stopped)
-        return replace(_levels(levels, len(self.words.loads)), trouble=trouble)
+        return replace(_levels(levels, sweep.conclude(levels, len(self.words.loads))), trouble=trouble)
 
     def _ramp(self) -> Outcome:
-        """One load that grows, told in slices of its time. Nothing in it settles, so those gates say n/a."""
+        """One load that grows, told in slices of its time. Nothing in it settles, so those gates say n/a.
+
+        It has no verdict: without them a slice would pass from a handful of requests, of a load that was gone at once.
+        """
         top = self.words.loads[0]
         held = self._held(f"growing to {label(top, self.words.unit.value)}", top, 0, early=False)
         step = max(1, (held.ended_ns - held.began_ns) // SLICES)
@@ -138,8 +142,21 @@ class Course:
                 said = judge(held.records, self.words.objectives, checks, window=window)
                 levels.append(replace(one, gates=checks, said=said))
         if not levels:
-            return self._whole(held, "ramp")
-        return replace(_levels(levels, len(levels)), records=held.records)
+            return replace(self._whole(held, "ramp"), said=("none", f"{BENDS}, and here no request began"))
+        told = sweep.conclude(levels, len(levels))
+        return replace(_levels(levels, told), records=held.records, said=self._bent(told))
+
+    def _bent(self, told: sweep.Sweep) -> Said:
+        """Where a ramp bent, from how many requests, and what to hold for a verdict."""
+        counts = [one.level.requests for one in told.levels]
+        parts = f"in parts of {min(counts)} to {max(counts)} requests"
+        verdict, reason = told.said
+        if verdict != "pass":
+            return "none", f"{BENDS}: {parts}, {reason}"
+        unit, load = self.words.unit, told.best.load
+        hold = max(1, int(load)) if unit is Unit.USERS else f"{load:g}"
+        reason = f"{parts} the objectives held {reason}; hold a load for a verdict ({unit.name}={hold})"
+        return "none", f"{BENDS}: {reason}"
 
     def _search(self) -> Outcome:
         """The highest load, within the budget."""
@@ -229,8 +246,7 @@ def _not_held(said: str, names: str) -> str:
     return f"{said}; but these gates did not hold: {names}"
 
 
-def _levels(levels: Sequence[Measured], asked: int) -> Outcome:
-    told = sweep.conclude(levels, asked)
+def _levels(levels: Sequence[Measured], told: sweep.Sweep) -> Outcome:
     records = tuple(record for one in levels for record in one.records)
     return Outcome(
         records=records, gates=told.gates, window=told.best.window, label=told.best.label,

@@ -173,10 +173,38 @@ def test_a_ramp_is_told_in_parts_and_settles_nowhere() -> None:
     loads = [level.load for level in outcome.levels]
     assert loads == [pytest.approx(1.6 * (k + 0.5), rel=0.01) for k in range(10)]
     assert {gate.word for gate in result.gates if gate.name in {"steady state", "Little's law"}} == {"n/a"}
-    assert result.verdict == "pass"
-    assert result.reason.startswith("up to about ")
-    assert "; at about " in result.reason
+    assert result.verdict == "none", "nothing settles, so nothing is a pass"
+    told = re.fullmatch(
+        r"a ramp shows where it bends, it settles nowhere: in parts of (\d+) to (\d+) requests the objectives held "
+        r"up to about (\S+) requests/s; at about (\S+) requests/s, ttft was missed by .+; hold a load for a verdict "
+        r"\(RATE=(\S+)\)",
+        result.reason,
+    )
+    assert told is not None, result.reason
+    least, most, held, bent, hold = map(float, told.groups())
+    counts = [level.requests for level in outcome.levels]
+    assert (least, most) == (min(counts), max(counts))
+    assert held == hold == loads[loads.index(bent) - 1]
+    assert 3 < held < bent < 9, "eight slots of a second each"
     assert len(outcome.records) == len({one.intended_ns for one in outcome.records}), "no request counts twice"
+
+
+def test_a_ramp_of_a_handful_of_requests_is_no_pass_however_good_they_were() -> None:
+    outcome, result, _ = run(VirtualFleet(think=30.0), USERS="6", RAMP="1", FOR="1m")
+    assert 6 <= len(outcome.records) <= 30
+    assert result.whole.good_share == 1
+    assert result.verdict == "none"
+    assert re.search(r"in parts of 1 to \d requests the objectives held up to about 5\.7 users; ", result.reason)
+    assert result.reason.endswith("; hold a load for a verdict (USERS=5)")
+
+
+def test_a_ramp_that_misses_from_its_beginning_says_where_and_how() -> None:
+    result = run(VirtualFleet(first=0.6), RATE="4", RAMP="1", FOR="2m", SLO="ttft=0.5")[1]
+    assert result.verdict == "none"
+    assert re.search(r" requests, at about 0\.2 requests/s, ttft was missed by 100\.0% of \d+ requests", result.reason)
+    busy = run(VirtualFleet(client=replace(QUIET, cpu=0.9)), RATE="4", RAMP="1", FOR="2m")[1]
+    assert busy.verdict == "none"
+    assert "the client was the bottleneck: client CPU 90% of a core" in busy.reason
 
 
 def test_a_search_finds_the_knee_that_is_known() -> None:
