@@ -13,7 +13,7 @@ from typing import Final
 
 from loadtests.analysis import gates, search
 from loadtests.analysis.gates import Gate, Server
-from loadtests.analysis.metrics import SECOND
+from loadtests.analysis.metrics import SECOND, judged
 from loadtests.analysis.stats import Verdict
 from loadtests.generator.loads import Held, Load
 from loadtests.records import Record
@@ -178,8 +178,10 @@ class Course:
         levels = tuple(self._level(one) for one in _longest(prober.tried))
         checks = self._checks(prober.tried, found)
         unsettled = gates.no_verdict([gate for gate in checks if gate.side is not gates.Side.SERVER])
-        # That some requests fail is what a search looks for: errors are misses, and counted as such.
-        bad = ", ".join(gate.name for gate in checks if gate.passed is False and gate.name != "errors")
+        # That some requests fail is what a search looks for: errors are misses, and counted as such. But not of those
+        # that no objective is about.
+        names = [gate.name for gate in checks if gate.passed is False and gate.name != "errors"]
+        bad = ", ".join([*names, *self._unheard(prober.tried, found, plan.allowed)])
         verdict: Said = "none", found.why
         if found.ending is search.Ending.NONE:
             verdict = "fail", found.why
@@ -210,20 +212,26 @@ class Course:
         )
 
     def _checks(self, tried: Sequence[Tried], found: search.Found) -> tuple[Gate, ...]:
-        """The gates of the repetitions that the answer rests on; of all probes where there are none."""
-        believed = [one for one in tried if not one.result.invalid]
-        counted = [one for one in believed if one.final] or believed or list(tried)
-        if found.ending is search.Ending.NONE:
-            counted = counted[-1:]
+        """The gates of the probes that the answer rests on."""
         parts = [
             (
                 self._name(one.result.load),
                 gates.check(one.held.records, self.words.objectives, client=one.held.client, server=self.server,
                             window=one.window),
             )
-            for one in counted
+            for one in _counted(tried, found)
         ]  # fmt: skip
         return gates.merge(parts, SETTLED)
+
+    def _unheard(self, tried: Sequence[Tried], found: search.Found, allowed: float) -> list[str]:
+        """The gate of the errors among requests that no objective is about; empty where it holds."""
+        objectives = self.words.objectives
+        others = [
+            one for probe in _counted(tried, found) for one in probe.held.records
+            if one.intended_ns >= probe.window[0] and not judged(one, objectives)
+        ]  # fmt: skip
+        held = not others or gates.errors(others, objectives, allowed).passed
+        return [] if held else ["errors, of requests that no objective is about"]
 
 
 def reconciled(outcome: Outcome, output_tokens: int) -> Outcome:
@@ -258,6 +266,13 @@ def _unsettled(gate: Gate) -> Gate:
     if gate.name not in {"steady state", "Little's law"}:
         return gate
     return replace(gate, passed=None, value="a ramp never settles")
+
+
+def _counted(tried: Sequence[Tried], found: search.Found) -> Sequence[Tried]:
+    """The repetitions that the answer rests on; all probes where there are none."""
+    believed = [one for one in tried if not one.result.invalid]
+    counted = [one for one in believed if one.final] or believed or list(tried)
+    return counted[-1:] if found.ending is search.Ending.NONE else counted
 
 
 def _nearest(tried: Sequence[Tried], found: search.Found, allowed: float) -> Tried | None:
