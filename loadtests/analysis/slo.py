@@ -44,6 +44,11 @@ def preset(name: str) -> Objectives:
         raise ValueError(f"objectives {name!r}: not known; allowed: {', '.join(PRESETS)}") from None
 
 
+def usual(scenario: str) -> str:
+    """The name of the objectives for people of this scenario, when they say none: vectors have no tokens."""
+    return "embeddings" if scenario in {"embed", "native-embed"} else "people"
+
+
 def parse(text: str) -> Objectives:
     """A preset by its name, or objectives as `ttft=2,tpot=0.1` in seconds.
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from loadtests.analysis import gates, slo
+from loadtests.analysis import gates, metrics, slo
 from loadtests.analysis.gates import Client, Gate, Server
 from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
+from loadtests.workload.profiles import PROFILES, Profile
 from tests.support.records import failed, record, run
 
 PEOPLE = slo.preset("people")
@@ -219,6 +220,13 @@ def test_what_we_stopped_is_censored_not_dropped() -> None:
     assert slo.missed(talking, PEOPLE) == {"ttft": False, "tpot": None}
     assert slo.missed(talking, Objectives(e2e=0.1)) == {"e2e": True}
     assert slo.misses([waiting, given_up, talking, record()], PEOPLE) == (2, {"ttft": 1, "tpot": 0})
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES.keys())
+def test_whoever_names_no_objectives_has_some_that_are_about_the_requests(profile: Profile) -> None:
+    one = record(asked_tokens=round(profile.output.mean))
+    assert metrics.judged(one, slo.preset(slo.usual(profile.scenario)))
+    assert (slo.usual(profile.scenario) == "people") is (profile.output.mean > 0)
 
 
 def test_an_unknown_name_names_those_that_there_are() -> None:
