@@ -28,7 +28,6 @@ from typing import Final
 import gevent
 
 from loadtests import machine, target, users
-from loadtests.analysis import slo
 from loadtests.analysis.gates import Server
 from loadtests.compare import baseline, tax
 from loadtests.generator.loads import Closed, FleetError, Load, Open, Replay
@@ -112,9 +111,6 @@ def asked(environment: Mapping[str, str]) -> Asked:
     if wanted.processes > (cores := os.cpu_count() or 1):
         raise ValueError(f"PROCESSES={wanted.processes}: this machine has {cores} cores; at most one for each")
     profile = profiles.chosen(wanted.profile)
-    if not environment.get(f"{words.PREFIX}SLO", "").strip():
-        usual = slo.usual(profile.scenario)
-        wanted = replace(wanted, slo=usual, objectives=slo.preset(usual))
     load, seconds = _shaped(wanted)
     return Asked(
         words=replace(wanted, profile=profile.name), target=target.from_environment(environment), profile=profile,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from loadtests.analysis.metrics import Objectives
-from loadtests.analysis.slo import PRESETS, usual
+from loadtests.analysis.slo import PRESETS
 from loadtests.analysis.slo import parse as parse_objectives
 from stack.config import units
 
@@ -108,7 +108,8 @@ def parse(environment: Mapping[str, str]) -> Words:
     _spelling(environment)
     shape, unit = _shape(given)
     profile = given.get("PROFILE", "chat")
-    said = given.get("SLO", usual(profile))  # that of a profile of one's own is in its file
+    usual = "embeddings" if profile in {"embed", "native-embed"} else "people"
+    said = given.get("SLO", usual)
     if (mix := environment.get(PREFIX + "MIX", "")) and not profile.endswith(("mixed", ".yaml", ".yml")):
         raise ValueError(f"MIX={mix} would do nothing here: it is for PROFILE=mixed, and this is {profile}")
     loads = _loads(given, unit) if unit.name in given else ()

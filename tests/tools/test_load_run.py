@@ -223,14 +223,6 @@ def test_a_run_slower_than_its_baseline_fails(one: Engine, tmp_path: Path) -> No
     assert 80 < int(more) < 120, "it was doubled"
 
 
-def test_a_profile_of_ones_own_that_asks_for_vectors_is_judged_by_their_time(one: Engine, tmp_path: Path) -> None:
-    (tmp_path / "vectors.yaml").write_text("scenario: embed\ninput: fixed:20\noutput: fixed:0\n")
-    _, run = ran(tmp_path, one.address, PROFILE=str(tmp_path / "vectors.yaml"), RATE="20", FOR="2s")
-    assert run.result.objectives == {"e2e": 1.0}
-    assert run.result.environment.configuration["SLO"] == "embeddings"
-    assert run.result.whole.good_share is not None
-
-
 def test_embeddings_are_loaded_too(one: Engine, tmp_path: Path) -> None:
     status, run = ran(tmp_path, one.address, PROFILE="embed", RATE="20", FOR="4s")
     result = run.result

@@ -15,8 +15,9 @@ from loadtests.records import Record
 from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result
+from loadtests.runs import course as courses
 from loadtests.runs import sweep, words
-from loadtests.runs.course import Course, Outcome, reconciled
+from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import Measured, measured
 from loadtests.runs.words import Unit, Words
 from tests.support.virtual import QUIET, Rate, VirtualFleet
@@ -378,10 +379,10 @@ def test_whatever_was_said_before_there_is_no_pass_where_the_servers_tokens_are_
     assert before.verdict == "pass", before.reason
     wanted = words.parse({f"LOAD_{name}": value for name, value in given.items()})
     arrived = sum(one.output_tokens or 0 for one in outcome.records)
-    agreed = concluded(reconciled(outcome, arrived), wanted)
+    agreed = concluded(courses.reconciled(outcome, arrived), wanted)
     assert (agreed.verdict, agreed.reason) == ("pass", before.reason)
     assert next(gate for gate in agreed.gates if gate.name == "tokens reconciled").value.endswith("counter agrees")
-    other = concluded(reconciled(outcome, 2 * arrived), wanted)
+    other = concluded(courses.reconciled(outcome, 2 * arrived), wanted)
     assert other.verdict == "fail"
     assert next(gate for gate in other.gates if gate.name == "tokens reconciled").word == "FAIL"
     assert sentences.headline(other).endswith(headline)
@@ -390,7 +391,7 @@ def test_whatever_was_said_before_there_is_no_pass_where_the_servers_tokens_are_
 def test_what_was_no_pass_before_the_tokens_were_counted_keeps_its_reason() -> None:
     outcome, before, _ = run(VirtualFleet(first=0.6), USERS="2,4", SLO="ttft=0.5", FOR="4m")
     assert before.verdict == "fail"
-    assert reconciled(outcome, 1).said == outcome.said
+    assert courses.reconciled(outcome, 1).said == outcome.said
 
 
 def test_without_words_of_the_server_its_gates_are_not_known() -> None:
