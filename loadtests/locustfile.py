@@ -62,7 +62,7 @@ def _seed(said: str) -> int:
 try:
     TARGET: Final = target.from_environment(os.environ)
     PROFILE: Final = profiles.chosen(os.environ.get("LOAD_PROFILE") or "chat")
-    OBJECTIVES: Final = slo.parse(os.environ.get("LOAD_SLO") or "people")
+    OBJECTIVES: Final = slo.parse(os.environ.get("LOAD_SLO") or slo.usual(PROFILE.scenario))
     SEED: Final = _seed(os.environ.get("LOAD_SEED") or "1")
     SHAPE: Final = shapes.chosen(os.environ)
 except ValueError as error:

@@ -28,7 +28,6 @@ from typing import Final
 import gevent
 
 from loadtests import machine, target, users
-from loadtests.analysis import gates
 from loadtests.analysis.gates import Server
 from loadtests.compare import baseline, tax
 from loadtests.generator.loads import Closed, FleetError, Load, Open, Replay
@@ -38,7 +37,7 @@ from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result, Series, Tax
 from loadtests.results.store import CannotWrite
-from loadtests.runs import beforehand, ready
+from loadtests.runs import beforehand, course, ready
 from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import label
 from loadtests.runs.progress import Progress, say
@@ -212,12 +211,9 @@ def _counted(source: machine.Server, *, settled: bool = False) -> machine.Tokens
 
 
 def reconciled(outcome: Outcome, before: machine.Tokens | None, after: machine.Tokens | None) -> Outcome:
-    """With the gate of the tokens over the whole run, as the server counts them over the whole run."""
+    """With the server's own count of the run's tokens, where it could be read before and behind it."""
     between = after.since(before) if before is not None and after is not None else None
-    if between is None:
-        return outcome
-    gate = gates.tokens(outcome.records, Server(output_tokens=between.output))
-    return replace(outcome, gates=tuple(gate if one.name == gate.name else one for one in outcome.gates))
+    return outcome if between is None else course.reconciled(outcome, between.output)
 
 
 def _series(source: machine.Server, records: Sequence[Record]) -> list[Series]:

@@ -147,10 +147,20 @@ def textless(record: Record) -> bool:
     return record.asked_tokens == 0
 
 
+def judged(record: Record, objectives: Objectives) -> bool:
+    """Some objective is about it."""
+    return objectives.e2e is not None or not textless(record)
+
+
 def good(record: Record, objectives: Objectives) -> bool:
-    """The answer came whole and kept every objective. One piece has no time per token: that objective is kept."""
+    """The answer came whole and kept every objective that is about it; False where none is.
+
+    One piece has no time per token: that objective is kept.
+    """
     if record.outcome is not Outcome.OK:
         return False
+    if textless(record):
+        return objectives.e2e is not None and e2e(record) <= objectives.e2e
     wanted = (
         (objectives.ttft, ttft(record)), (objectives.ttfo, ttfo(record)), (objectives.e2e, e2e(record)),
     )  # fmt: skip
@@ -181,8 +191,7 @@ def goodput(records: Iterable[Record], objectives: Objectives, start_ns: int, en
     """Counts by the intended start. Raises ValueError for an empty window."""
     if end_ns <= start_ns:
         raise ValueError("the window ends before it starts")
-    inside = [r for r in records if start_ns <= r.intended_ns < end_ns]
-    inside = [r for r in inside if objectives.e2e is not None or r.outcome is not Outcome.OK or not textless(r)]
+    inside = [r for r in records if start_ns <= r.intended_ns < end_ns and judged(r, objectives)]
     attempts = [r for r in inside if r.outcome not in {Outcome.LIMIT, Outcome.CANCELLED}]
     kept = sum(good(r, objectives) for r in attempts)
     limited = sum(r.outcome is Outcome.LIMIT for r in inside)

@@ -132,11 +132,11 @@ class Ending(StrEnum):
 
     FOUND = "found"
     NONE = "none"
-    """Not even the lowest load holds."""
+    """Not even the lowest load holds: its probe has clearly failed."""
     ALL = "all"
-    """The highest load that was allowed still holds."""
+    """The highest load that was allowed still holds: its probe has clearly passed."""
     UNCLEAR = "unclear"
-    """The probes contradict each other too much for an interval."""
+    """The probes say too little, or contradict each other too much, for a number."""
     INVALID = "invalid"
     """A probe could not be believed; nothing is said."""
 
@@ -171,7 +171,7 @@ class _Search:
             seed = self.plan.seed * 1_000_003 + len(self.done) + 1009 * len(self.finals) + 101 * attempt
             result = self.probe(load, seed, budget)
             if not result.invalid and result.n == 0:
-                result = replace(result, invalid="no request completed")
+                result = replace(result, invalid="no request completed; a longer search (BUDGET) has longer probes")
             if not result.invalid:
                 break
         return result
@@ -240,10 +240,12 @@ def _searched(run: _Search, told: Callable[[str], None]) -> Found:
         low, high = run.bracket()
         if low is None:
             if load <= plan.lowest:
-                return _never(run)
+                return _never(run) if result.verdict is Verdict.FAIL else _open(run, "the lowest load")
             load = run.rounded(min(one.load for one in run.done) / 2)
         elif high is None:
             if low >= run.rounded(plan.highest):
+                if result.verdict is not Verdict.PASS:
+                    return _open(run, "the highest load that was allowed")
                 why = f"the objectives still hold at {low:g}, the highest load that was allowed"
                 return Found(Ending.ALL, None, why, tuple(run.done))
             load = run.rounded(2 * low)
@@ -256,8 +258,24 @@ def _searched(run: _Search, told: Callable[[str], None]) -> Found:
     return Found(Ending.UNCLEAR, None, f"{plan.probes} probes did not narrow it down", tuple(run.done))
 
 
+def _open(run: _Search, place: str) -> Found:
+    """The plan ends without a clear verdict: a share of few requests, or one near what may miss, is none."""
+    last, worst = run.done[-1], _worst(run)
+    why = (
+        f"{worst} was missed by {last.misses.get(worst, 0)} of {last.n} requests at {last.load:g}, {place}, which "
+        "settles neither that it holds nor that it does not; a longer search (BUDGET) has longer probes, or hold that "
+        "load by itself"
+    )
+    return Found(Ending.UNCLEAR, None, why, tuple(run.done), binds=worst)
+
+
+def _worst(run: _Search) -> str:
+    """The objective that the last probe missed most."""
+    return max(run.done[-1].misses.items(), key=lambda item: item[1], default=("the objective", 0))[0]
+
+
 def _never(run: _Search) -> Found:
-    worst = max(run.done[-1].misses.items(), key=lambda item: item[1], default=("the objective", 0))[0]
+    worst = _worst(run)
     return Found(
         Ending.NONE,
         None,

@@ -3,6 +3,9 @@
 Whoever got no answer missed every objective: errors, timeouts, truncated streams, and refusals too. (A server that
 turns half of its users away must not look fast.) What the client itself stopped missed an objective once its time was
 up, and says nothing about it before.
+
+What asked for no text (embeddings, an upload) is judged by its whole time alone, whether it came or failed; where
+nothing is wanted of that, it counts neither as kept nor as missed.
 """
 
 from __future__ import annotations
@@ -41,6 +44,11 @@ def preset(name: str) -> Objectives:
         raise ValueError(f"objectives {name!r}: not known; allowed: {', '.join(PRESETS)}") from None
 
 
+def usual(scenario: str) -> str:
+    """The name of the objectives for people of this scenario, when they say none: vectors have no tokens."""
+    return "embeddings" if scenario in {"embed", "native-embed"} else "people"
+
+
 def parse(text: str) -> Objectives:
     """A preset by its name, or objectives as `ttft=2,tpot=0.1` in seconds.
 
@@ -66,7 +74,7 @@ def parse(text: str) -> Objectives:
 
 
 def missed(record: Record, objectives: Objectives) -> dict[str, bool | None]:
-    """For each objective: was it missed? None: it is not about this request, or we stopped it before that was known."""
+    """For each objective about this request: was it missed? None: we stopped it before that was known."""
     verdicts: dict[str, bool | None] = {}
     measured = {
         "ttft": metrics.ttft(record), "ttfo": metrics.ttfo(record), "tpot": metrics.tpot(record),
@@ -74,9 +82,9 @@ def missed(record: Record, objectives: Objectives) -> dict[str, bool | None]:
     }  # fmt: skip
     for name, limit in limits(objectives).items():
         value = measured[name]
-        if value is None and metrics.textless(record) and record.outcome in {Outcome.OK, Outcome.CANCELLED}:
-            verdicts[name] = None
-        elif record.outcome is Outcome.CANCELLED:
+        if name != "e2e" and metrics.textless(record):
+            continue
+        if record.outcome is Outcome.CANCELLED:
             waited = metrics.e2e(record) if value is None or name == "e2e" else value
             known = value is not None and name not in {"e2e", "tpot"}
             over = waited > limit and not (name == "tpot" and value is None)
@@ -90,14 +98,16 @@ def missed(record: Record, objectives: Objectives) -> dict[str, bool | None]:
 
 
 def misses(records: Iterable[Record], objectives: Objectives) -> tuple[int, dict[str, int]]:
-    """(how many requests count, misses by objective). Requests that say nothing about some objective do not count."""
+    """(how many requests count, misses by objective).
+
+    What no objective is about does not count, nor what we stopped before it was known whether it missed any.
+    """
     counted, total = 0, dict.fromkeys(limits(objectives), 0)
     for record in records:
         verdicts = missed(record, objectives)
-        if None in verdicts.values():
-            if True not in verdicts.values():
-                continue
-            verdicts = {name: verdict is True for name, verdict in verdicts.items()}
+        unknown = None in verdicts.values() and True not in verdicts.values()
+        if unknown or not metrics.judged(record, objectives):
+            continue
         counted += 1
         for name, verdict in verdicts.items():
             total[name] += verdict is True

@@ -13,7 +13,7 @@ from typing import Final
 
 from loadtests.analysis import gates, search
 from loadtests.analysis.gates import Gate, Server
-from loadtests.analysis.metrics import SECOND
+from loadtests.analysis.metrics import SECOND, judged
 from loadtests.analysis.stats import Verdict
 from loadtests.generator.loads import Held, Load
 from loadtests.records import Record
@@ -27,6 +27,7 @@ from loadtests.runs.words import Shape, Unit, Words
 
 SLICES: Final = 10
 """A ramp is told in so many parts of its time."""
+BENDS: Final = "a ramp shows where it bends, it settles nowhere"
 SETTLED: Final = 0.5
 """Of the repetitions of a search, so many must stand still. Around its knee a queue drifts by chance: at nine tenths of
 the capacity 9 of 21 did, and the load that was found was right within 2%."""
@@ -120,10 +121,13 @@ class Course:
 
     def _sweep(self) -> Outcome:
         levels, trouble = sweep.sweep(self.words.loads, self._measured, self.stopped)
-        return replace(_levels(levels, len(self.words.loads)), trouble=trouble)
+        return replace(_levels(levels, sweep.conclude(levels, len(self.words.loads))), trouble=trouble)
 
     def _ramp(self) -> Outcome:
-        """One load that grows, told in slices of its time. Nothing in it settles, so those gates say n/a."""
+        """One load that grows, told in slices of its time. Nothing in it settles, so those gates say n/a.
+
+        It has no verdict: without them a slice would pass from a handful of requests, of a load that was gone at once.
+        """
         top = self.words.loads[0]
         held = self._held(f"growing to {label(top, self.words.unit.value)}", top, 0, early=False)
         step = max(1, (held.ended_ns - held.began_ns) // SLICES)
@@ -138,8 +142,21 @@ class Course:
                 said = judge(held.records, self.words.objectives, checks, window=window)
                 levels.append(replace(one, gates=checks, said=said))
         if not levels:
-            return self._whole(held, "ramp")
-        return replace(_levels(levels, len(levels)), records=held.records)
+            return replace(self._whole(held, "ramp"), said=("none", f"{BENDS}, and here no request began"))
+        told = sweep.conclude(levels, len(levels))
+        return replace(_levels(levels, told), records=held.records, said=self._bent(told))
+
+    def _bent(self, told: sweep.Sweep) -> Said:
+        """Where a ramp bent, from how many requests, and what to hold for a verdict."""
+        counts = [one.level.requests for one in told.levels]
+        parts = f"in parts of {min(counts)} to {max(counts)} requests"
+        verdict, reason = told.said
+        if verdict != "pass":
+            return "none", f"{BENDS}: {parts}, {reason}"
+        unit, load = self.words.unit, told.best.load
+        hold = max(1, int(load)) if unit is Unit.USERS else f"{load:g}"
+        reason = f"{parts} the objectives held {reason}; hold a load for a verdict ({unit.name}={hold})"
+        return "none", f"{BENDS}: {reason}"
 
     def _search(self) -> Outcome:
         """The highest load, within the budget."""
@@ -161,15 +178,17 @@ class Course:
         levels = tuple(self._level(one) for one in _longest(prober.tried))
         checks = self._checks(prober.tried, found)
         unsettled = gates.no_verdict([gate for gate in checks if gate.side is not gates.Side.SERVER])
-        # That some requests fail is what a search looks for: errors are misses, and counted as such.
-        bad = ", ".join(gate.name for gate in checks if gate.passed is False and gate.name != "errors")
+        # That some requests fail is what a search looks for: errors are misses, and counted as such. But not of those
+        # that no objective is about.
+        names = [gate.name for gate in checks if gate.passed is False and gate.name != "errors"]
+        bad = ", ".join([*names, *self._unheard(prober.tried, found, plan.allowed)])
         verdict: Said = "none", found.why
         if found.ending is search.Ending.NONE:
             verdict = "fail", found.why
         elif found.ending in {search.Ending.FOUND, search.Ending.ALL}:
             verdict = ("none", unsettled) if unsettled else ("pass", found.why)
             if bad and not unsettled:
-                verdict = "fail", f"{found.why}; but these gates did not hold: {bad}"
+                verdict = "fail", _not_held(found.why, bad)
         records = tuple(record for one in prober.tried for record in one.held.records)
         best = _nearest(prober.tried, found, plan.allowed)
         return Outcome(
@@ -193,24 +212,49 @@ class Course:
         )
 
     def _checks(self, tried: Sequence[Tried], found: search.Found) -> tuple[Gate, ...]:
-        """The gates of the repetitions that the answer rests on; of all probes where there are none."""
-        believed = [one for one in tried if not one.result.invalid]
-        counted = [one for one in believed if one.final] or believed or list(tried)
-        if found.ending is search.Ending.NONE:
-            counted = counted[-1:]
+        """The gates of the probes that the answer rests on."""
         parts = [
             (
                 self._name(one.result.load),
                 gates.check(one.held.records, self.words.objectives, client=one.held.client, server=self.server,
                             window=one.window),
             )
-            for one in counted
+            for one in _counted(tried, found)
         ]  # fmt: skip
         return gates.merge(parts, SETTLED)
 
+    def _unheard(self, tried: Sequence[Tried], found: search.Found, allowed: float) -> list[str]:
+        """The gate of the errors among requests that no objective is about; empty where it holds."""
+        objectives = self.words.objectives
+        others = [
+            one for probe in _counted(tried, found) for one in probe.held.records
+            if one.intended_ns >= probe.window[0] and not judged(one, objectives)
+        ]  # fmt: skip
+        held = not others or gates.errors(others, objectives, allowed).passed
+        return [] if held else ["errors, of requests that no objective is about"]
 
-def _levels(levels: Sequence[Measured], asked: int) -> Outcome:
-    told = sweep.conclude(levels, asked)
+
+def reconciled(outcome: Outcome, output_tokens: int) -> Outcome:
+    """The outcome with the gate of the tokens over the whole run; where it fails, so does a pass that was said before.
+
+    Args:
+        outcome: what the run came to.
+        output_tokens: how many the server says it has sent over the whole run.
+    """
+    gate = gates.tokens(outcome.records, Server(output_tokens=output_tokens))
+    said = outcome.said
+    if gate.passed is False and said is not None and said[0] == "pass":
+        held = said[1] if outcome.found is not None else f"the objectives held {said[1]}"
+        said = "fail", _not_held(held, gate.name)
+    checks = tuple(gate if one.name == gate.name else one for one in outcome.gates)
+    return replace(outcome, gates=checks, said=said)
+
+
+def _not_held(said: str, names: str) -> str:
+    return f"{said}; but these gates did not hold: {names}"
+
+
+def _levels(levels: Sequence[Measured], told: sweep.Sweep) -> Outcome:
     records = tuple(record for one in levels for record in one.records)
     return Outcome(
         records=records, gates=told.gates, window=told.best.window, label=told.best.label,
@@ -222,6 +266,13 @@ def _unsettled(gate: Gate) -> Gate:
     if gate.name not in {"steady state", "Little's law"}:
         return gate
     return replace(gate, passed=None, value="a ramp never settles")
+
+
+def _counted(tried: Sequence[Tried], found: search.Found) -> Sequence[Tried]:
+    """The repetitions that the answer rests on; all probes where there are none."""
+    believed = [one for one in tried if not one.result.invalid]
+    counted = [one for one in believed if one.final] or believed or list(tried)
+    return counted[-1:] if found.ending is search.Ending.NONE else counted
 
 
 def _nearest(tried: Sequence[Tried], found: search.Found, allowed: float) -> Tried | None:

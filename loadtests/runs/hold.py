@@ -72,6 +72,8 @@ class Tally:
     first_name: str = "TTFT"
     trouble: str = ""
     """What the latest failure said."""
+    texts: bool = False
+    """Some answer had text: from then on what asked for none is not in `first`, as in the gate "steady state"."""
     seen: int = 0
 
     def add(self, records: Sequence[Record]) -> None:
@@ -88,6 +90,9 @@ class Tally:
             self.trouble = one.error[:80] or self.trouble
             if one.outcome is Outcome.OK and counted:
                 first = metrics.ttft(one)
+                if self.texts and metrics.textless(one):
+                    continue
+                self.texts = self.texts or first is not None
                 self.intended.append(one.intended_ns)
                 self.sessions.append(one.session)
                 self.first_name = "time" if first is None else "TTFT"

@@ -126,6 +126,19 @@ def test_a_limit_is_named_and_no_latency(one: Engine, tmp_path: Path) -> None:
     assert set(result.whole.outcomes) <= {"limit", "cancelled"}
 
 
+def test_vectors_are_judged_by_their_time_when_nobody_says_by_what(one: Engine, tmp_path: Path) -> None:
+    (tmp_path / "vectors.yaml").write_text("scenario: embed\ninput: fixed:20\noutput: fixed:0\nthink: fixed:0.2\n")
+    env = environment(
+        f"http://{one.address}", tmp_path, LOAD_OUT=str(tmp_path / "out"),
+        LOAD_PROFILE=str(tmp_path / "vectors.yaml"), LOAD_EMBEDDING_MODEL="all-minilm",
+    )  # fmt: skip
+    done = locust(env, "-u", "2", "-r", "2", "-t", "2s", "--only-summary")
+    assert done.returncode == 0, done.stderr
+    result = store.read(tmp_path / "out" / "result.json")
+    assert result.objectives == {"e2e": 1.0}
+    assert result.whole.good_share is not None
+
+
 def test_a_shape_goes_its_steps_and_ends(one: Engine, tmp_path: Path) -> None:
     one.play(ttft_ms=400)
     env = environment(f"http://{one.address}", tmp_path, LOAD_STEPS="1,3", LOAD_FOR="2s")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from loadtests.analysis import gates, slo
+from loadtests.analysis import gates, metrics, slo
 from loadtests.analysis.gates import Client, Gate, Server
 from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record
+from loadtests.workload.profiles import PROFILES, Profile
 from tests.support.records import failed, record, run
 
 PEOPLE = slo.preset("people")
@@ -178,9 +179,36 @@ def test_what_asked_for_no_text_is_judged_by_its_whole_time_alone() -> None:
     vectors = record(tokens=0, ttft=3000, asked_tokens=0)
     assert slo.misses([vectors, record()], PEOPLE) == (1, {"ttft": 0, "tpot": 0})
     assert slo.misses([vectors, record()], Objectives(e2e=1.0)) == (2, {"e2e": 1})
-    assert slo.misses([record(tokens=0, asked_tokens=0, outcome=Outcome.ERROR)], PEOPLE) == (1, {"ttft": 1, "tpot": 1})
+    broken = record(tokens=0, asked_tokens=0, outcome=Outcome.ERROR)
+    assert slo.misses([broken, record()], PEOPLE) == (1, {"ttft": 0, "tpot": 0}), "as one that came"
+    assert slo.misses([broken], Objectives(e2e=1.0)) == (1, {"e2e": 1})
     stopped = record(tokens=0, ttft=3000, asked_tokens=0, outcome=Outcome.CANCELLED)
     assert slo.misses([stopped], PEOPLE) == (0, {"ttft": 0, "tpot": 0})
+
+
+def vectors(count: int, **changes: Any) -> list[Record]:
+    return [record(k * 100.0, **{"tokens": 0, "ttft": 90.0, "asked_tokens": 0, **changes}) for k in range(count)]
+
+
+def test_the_share_of_what_asked_for_no_text_is_of_all_of_it() -> None:
+    both = Objectives(ttft=2.0, e2e=1.0)
+    slow = vectors(1, ttft=3000.0)
+    assert slo.misses(vectors(99), both) == (99, {"ttft": 0, "e2e": 0})
+    assert slo.misses(vectors(99) + slow, both) == (100, {"ttft": 0, "e2e": 1})
+    broken = vectors(1, outcome=Outcome.LIMIT)
+    assert slo.misses(vectors(98) + slow + broken, both) == (100, {"ttft": 0, "e2e": 2})
+    assert slo.misses([*vectors(1), record(ttft=2500.0)], both) == (2, {"ttft": 1, "e2e": 1})
+    waiting, given_up = (vectors(1, ttft=after, outcome=Outcome.CANCELLED) for after in (900.0, 1100.0))
+    assert slo.misses(waiting + given_up, both) == (1, {"ttft": 0, "e2e": 1})
+
+
+def test_failures_that_no_objective_is_about_are_errors_of_all_requests_and_no_miss() -> None:
+    chats = run(95)
+    few, many = (gates.errors(chats + vectors(5 + n) + vectors(n, outcome=Outcome.ERROR), PEOPLE, 0.05) for n in (5, 6))
+    assert (few.passed, few.value) == (True, "5 failed, 0 hit a limit, of 110; no objective is about 5 of them")
+    assert (many.passed, many.value[:8]) == (False, "6 failed")
+    told = gates.errors([*chats, failed(), *vectors(4)], PEOPLE, 0.05)
+    assert told.value == "1 failed, 0 hit a limit, of 100; all counted as misses"
 
 
 def test_what_we_stopped_is_censored_not_dropped() -> None:
@@ -192,6 +220,13 @@ def test_what_we_stopped_is_censored_not_dropped() -> None:
     assert slo.missed(talking, PEOPLE) == {"ttft": False, "tpot": None}
     assert slo.missed(talking, Objectives(e2e=0.1)) == {"e2e": True}
     assert slo.misses([waiting, given_up, talking, record()], PEOPLE) == (2, {"ttft": 1, "tpot": 0})
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES.keys())
+def test_whoever_names_no_objectives_has_some_that_are_about_the_requests(profile: Profile) -> None:
+    one = record(asked_tokens=round(profile.output.mean))
+    assert metrics.judged(one, slo.preset(slo.usual(profile.scenario)))
+    assert (slo.usual(profile.scenario) == "people") is (profile.output.mean > 0)
 
 
 def test_an_unknown_name_names_those_that_there_are() -> None:

@@ -110,6 +110,20 @@ def test_no_text_misses_an_objective_for_text() -> None:
     assert metrics.good(record([1]), Objectives(tpot=0.001)), "one piece has no time per token"
 
 
+def test_what_asked_for_no_text_is_good_by_its_whole_time_and_no_attempt_without_one() -> None:
+    quick, slow = record(asked_tokens=0), record(asked_tokens=0, done_ns=2 * S)
+    both = Objectives(ttft=0.2, tpot=0.01, e2e=1)
+    assert [metrics.good(one, both) for one in (quick, slow)] == [True, False]
+    assert not metrics.good(quick, Objectives(ttft=0.2)), "nothing is wanted of it"
+    failure = record(asked_tokens=0, outcome=Outcome.ERROR)
+    records = [record([100]), quick, slow, failure]
+    counts = [
+        (one.good, one.attempts)
+        for one in (metrics.goodput(records, wanted, 0, S) for wanted in (both, Objectives(ttft=0.2)))
+    ]
+    assert counts == [(2, 4), (1, 1)]
+
+
 def test_failures_are_misses_and_limits_are_no_attempts() -> None:
     records = [
         record([100]), record([300]), record(outcome=Outcome.ERROR), record([5], outcome=Outcome.TRUNCATED),

@@ -16,9 +16,10 @@ import pytest
 
 from loadtests.analysis import gates, search, slo
 from loadtests.analysis.gates import Client, Server
+from loadtests.analysis.metrics import Objectives
 from loadtests.analysis.stats import Interval, Verdict
 from loadtests.records import Outcome, Record
-from loadtests.results import build, schema, store
+from loadtests.results import build, figures, schema, store
 from loadtests.results.schema import Environment, Result
 from loadtests.results.store import CannotRead, CannotWrite
 from tests.support.records import failed, record, run
@@ -70,6 +71,14 @@ def test_the_figures_are_those_of_the_records() -> None:
     assert whole.tokens_per_second == pytest.approx(1100 / seconds, rel=0.01)
     assert whole.in_flight == pytest.approx(sum(200 + k for k in range(100)) / 1000 / seconds, rel=1e-3)
     assert whole.good_share == 1
+
+
+def test_good_is_told_of_those_that_an_objective_is_about() -> None:
+    """Embeddings beside chats: all of both are good, whichever objective is asked for."""
+    records = [record(k * 100.0, **({} if k % 2 else {"tokens": 0, "asked_tokens": 0})) for k in range(100)]
+    for wanted, per_second in ((PEOPLE, 5), (Objectives(ttft=2.0, e2e=1.0), 10)):
+        one = figures.level("all", None, records, wanted, (0, 10_000_000_000))
+        assert (one.good_share, one.goodput) == (1, per_second)
 
 
 def test_few_values_have_no_interval() -> None:

@@ -12,8 +12,11 @@ import pytest
 from loadtests.analysis.gates import Server
 from loadtests.generator.loads import Closed, FleetError, Held
 from loadtests.records import Outcome as Ended
+from loadtests.records import Record
+from loadtests.report import words as sentences
 from loadtests.results import build, store
 from loadtests.results.schema import Environment, Result
+from loadtests.runs import course as courses
 from loadtests.runs import sweep, words
 from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import Measured, Tally, measured
@@ -50,12 +53,15 @@ def run(
         server=Server(warm=True), stopped=stopped, told=told, said=lines.append, clock=fleet.clock,
     )  # fmt: skip
     outcome = course.run()
-    result = build.result(
+    return outcome, concluded(outcome, wanted, "Ctrl-C" if stopped() else outcome.trouble), lines
+
+
+def concluded(outcome: Outcome, wanted: Words, stopped: str = "") -> Result:
+    return build.result(
         outcome.records, wanted.objectives, PLACE, title="chat", started="2026-01-02T03:04:05Z", checks=outcome.gates,
-        levels=outcome.levels, found=outcome.found, stopped="Ctrl-C" if stopped() else outcome.trouble,
-        window=outcome.window, label=outcome.label, said=outcome.said,
+        levels=outcome.levels, found=outcome.found, stopped=stopped, window=outcome.window, label=outcome.label,
+        said=outcome.said,
     )  # fmt: skip
-    return outcome, result, lines
 
 
 def lasted(fleet: VirtualFleet) -> list[float]:
@@ -194,10 +200,38 @@ def test_a_ramp_is_told_in_parts_and_settles_nowhere() -> None:
     loads = [level.load for level in outcome.levels]
     assert loads == [pytest.approx(1.6 * (k + 0.5), rel=0.01) for k in range(10)]
     assert {gate.word for gate in result.gates if gate.name in {"steady state", "Little's law"}} == {"n/a"}
-    assert result.verdict == "pass"
-    assert result.reason.startswith("up to about ")
-    assert "; at about " in result.reason
+    assert result.verdict == "none", "nothing settles, so nothing is a pass"
+    told = re.fullmatch(
+        r"a ramp shows where it bends, it settles nowhere: in parts of (\d+) to (\d+) requests the objectives held "
+        r"up to about (\S+) requests/s; at about (\S+) requests/s, ttft was missed by .+; hold a load for a verdict "
+        r"\(RATE=(\S+)\)",
+        result.reason,
+    )
+    assert told is not None, result.reason
+    least, most, held, bent, hold = map(float, told.groups())
+    counts = [level.requests for level in outcome.levels]
+    assert (least, most) == (min(counts), max(counts))
+    assert held == hold == loads[loads.index(bent) - 1]
+    assert 3 < held < bent < 9, "eight slots of a second each"
     assert len(outcome.records) == len({one.intended_ns for one in outcome.records}), "no request counts twice"
+
+
+def test_a_ramp_of_a_handful_of_requests_is_no_pass_however_good_they_were() -> None:
+    outcome, result, _ = run(VirtualFleet(think=30.0), USERS="6", RAMP="1", FOR="1m")
+    assert 6 <= len(outcome.records) <= 30
+    assert result.whole.good_share == 1
+    assert result.verdict == "none"
+    assert re.search(r"in parts of 1 to \d requests the objectives held up to about 5\.7 users; ", result.reason)
+    assert result.reason.endswith("; hold a load for a verdict (USERS=5)")
+
+
+def test_a_ramp_that_misses_from_its_beginning_says_where_and_how() -> None:
+    result = run(VirtualFleet(first=0.6), RATE="4", RAMP="1", FOR="2m", SLO="ttft=0.5")[1]
+    assert result.verdict == "none"
+    assert re.search(r" requests, at about 0\.2 requests/s, ttft was missed by 100\.0% of \d+ requests", result.reason)
+    busy = run(VirtualFleet(client=replace(QUIET, cpu=0.9)), RATE="4", RAMP="1", FOR="2m")[1]
+    assert busy.verdict == "none"
+    assert "the client was the bottleneck: client CPU 90% of a core" in busy.reason
 
 
 def test_a_search_finds_the_knee_that_is_known() -> None:
@@ -213,6 +247,28 @@ def test_a_search_finds_the_knee_that_is_known() -> None:
     assert result.reason == outcome.found.why
     assert len(outcome.levels) >= 5
     assert any("again" in line for line in lines)
+
+
+class Retrieving(VirtualFleet):
+    """Every second request asks for vectors; they fail where `broken`."""
+
+    broken = False
+
+    def _record(self, at: float, start: float, took: float, person: int, bad: Ended | None) -> Record:
+        vectors = round(at * 1e6) % 2 == 0
+        one = super()._record(at, start, took, person, bad or (Ended.ERROR if vectors and self.broken else None))
+        return replace(one, asked_tokens=0) if vectors else one
+
+
+@pytest.mark.parametrize(("broken", "verdict"), [(False, "pass"), (True, "fail")])
+def test_a_search_whose_vectors_fail_is_no_pass_though_no_objective_is_about_them(broken: bool, verdict: str) -> None:
+    fleet = Retrieving(slots=2, service=0.5, think=3.0, tokens=2)
+    fleet.broken = broken
+    outcome, result, _ = run(fleet, SEARCH="users", SLO="ttft=0.5", BUDGET="30m")
+    assert outcome.found is not None
+    assert outcome.found.ending == "found", outcome.found.why
+    assert result.verdict == verdict, result.reason
+    assert ("did not hold: errors, of requests that no objective is about" in result.reason) is broken
 
 
 def test_a_search_for_people_counts_whole_ones() -> None:
@@ -325,6 +381,42 @@ def test_a_clock_that_jumps_and_reports_that_are_lost_leave_no_verdict(changes: 
         result = run(VirtualFleet(client=replace(QUIET, **changes)), **given)[1]
         assert result.verdict == "none"
         assert f"the client was the bottleneck: {words}" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "headline"),
+    [
+        ({"RATE": "1", "FOR": "10m", "SLO": "ttft=0.5"}, "The objectives held, but not the gates: tokens reconciled."),
+        (
+            {"RATE": "0.5,1", "FOR": "10m", "SLO": "ttft=0.5"},
+            "The objectives held up to 1 requests/s; but these gates did not hold: tokens reconciled.",
+        ),
+        (
+            {"SEARCH": "users", "BUDGET": "1h", "SLO": "ttft=0.5"},
+            "; ttft binds; but these gates did not hold: tokens reconciled.",
+        ),
+    ],
+)
+def test_whatever_was_said_before_there_is_no_pass_where_the_servers_tokens_are_others(
+    given: dict[str, str], headline: str
+) -> None:
+    outcome, before, _ = run(VirtualFleet(slots=2, service=0.5, think=3.0, tokens=2), **given)
+    assert before.verdict == "pass", before.reason
+    wanted = words.parse({f"LOAD_{name}": value for name, value in given.items()})
+    arrived = sum(one.output_tokens or 0 for one in outcome.records)
+    agreed = concluded(courses.reconciled(outcome, arrived), wanted)
+    assert (agreed.verdict, agreed.reason) == ("pass", before.reason)
+    assert next(gate for gate in agreed.gates if gate.name == "tokens reconciled").value.endswith("counter agrees")
+    other = concluded(courses.reconciled(outcome, 2 * arrived), wanted)
+    assert other.verdict == "fail"
+    assert next(gate for gate in other.gates if gate.name == "tokens reconciled").word == "FAIL"
+    assert sentences.headline(other).endswith(headline)
+
+
+def test_what_was_no_pass_before_the_tokens_were_counted_keeps_its_reason() -> None:
+    outcome, before, _ = run(VirtualFleet(first=0.6), USERS="2,4", SLO="ttft=0.5", FOR="4m")
+    assert before.verdict == "fail"
+    assert courses.reconciled(outcome, 1).said == outcome.said
 
 
 def test_without_words_of_the_server_its_gates_are_not_known() -> None:

@@ -41,6 +41,17 @@ def test_before_the_first_answer_and_without_tokens() -> None:
     )
 
 
+def test_what_asked_for_no_text_has_no_part_in_the_times_of_what_did() -> None:
+    made = [record(k, tokens=0, asked_tokens=0, ttft=50.0) for k in range(300)]
+    both = Tally(slo.parse("ttft=2,e2e=1"))
+    both.add([record(ttft=400.0), *made])
+    assert "TTFT p50 400 ms, p95 400 ms" in words(both, 10.0)
+    assert both.counted == 301
+    alone = Tally(slo.parse("ttft=2,e2e=1"))
+    alone.add(made)
+    assert "300 answered | time p50 50 ms" in words(alone, 10.0)
+
+
 def test_lines_come_every_few_seconds_with_the_time() -> None:
     now, out = [100.0], io.StringIO()
     progress = Progress(out, every=5, clock=lambda: now[0])

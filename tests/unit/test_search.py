@@ -202,6 +202,41 @@ def test_a_load_that_always_holds_is_no_answer_but_a_bound() -> None:
     assert "still hold at 64" in answer.why
 
 
+def few(requests: Callable[[float], int], missed: Callable[[float], int]) -> Probe:
+    """Probes so short that they have only so many requests, of which so many miss."""
+
+    def probe(load: float, seed: int, budget: Budget) -> ProbeResult:
+        n, misses = requests(load), {"ttft": missed(load), "tpot": 0}
+        return ProbeResult(load, seed, n, misses, budget.verdict(misses, n))
+
+    return probe
+
+
+def test_one_request_does_not_tell_that_no_load_keeps_it() -> None:
+    plan = rates(whole=True, start=4, lowest=1, highest=64)
+    answer = search(plan, few(round, lambda _: 1))
+    assert [one.load for one in answer.probes] == [4, 2, 1]
+    assert (answer.ending, answer.load, answer.binds) == (Ending.UNCLEAR, None, "ttft")
+    assert answer.why.startswith("ttft was missed by 1 of 1 requests at 1, the lowest load, which settles neither ")
+    assert "a longer search (BUDGET) has longer probes" in answer.why
+    many = search(plan, few(lambda load: round(100 * load), lambda load: round(100 * load)))
+    assert (many.ending, "no load keeps it" in many.why) == (Ending.NONE, True)
+
+
+def test_a_lowest_load_that_misses_about_as_much_as_may_is_not_clear_either() -> None:
+    answer = search(rates(start=1, lowest=1), few(lambda _: 2000, lambda _: 104))
+    assert (answer.ending, answer.probes[-1].verdict) == (Ending.UNCLEAR, Verdict.OPEN)
+    assert "ttft was missed by 104 of 2000 requests at 1, the lowest load" in answer.why
+
+
+def test_a_handful_of_requests_does_not_tell_that_every_load_keeps_it() -> None:
+    plan = rates(highest=64)
+    answer = search(plan, few(lambda _: 12, lambda _: 0))
+    assert (answer.ending, answer.load) == (Ending.UNCLEAR, None)
+    assert "missed by 0 of 12 requests at 64, the highest load that was allowed, " in answer.why
+    assert search(plan, few(lambda _: 2000, lambda _: 0)).ending is Ending.ALL
+
+
 def test_a_probe_that_cannot_be_believed_ends_the_search_without_a_verdict() -> None:
     def probe(load: float, seed: int, budget: Budget) -> ProbeResult:
         assert budget.requests
@@ -237,7 +272,7 @@ def test_an_early_pass_takes_half_the_budget() -> None:
 def test_no_request_completed_is_no_pass() -> None:
     answer = search(rates(), lambda load, seed, _: ProbeResult(load, seed, 0, {"ttft": 0}))
     assert answer.ending is Ending.INVALID
-    assert "no request completed" in answer.why
+    assert "no request completed; a longer search (BUDGET) has longer probes" in answer.why
 
 
 def test_a_server_that_changed_meanwhile_gets_no_interval() -> None:
