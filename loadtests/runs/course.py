@@ -16,6 +16,7 @@ from loadtests.analysis.gates import Gate, Server
 from loadtests.analysis.metrics import SECOND, judged
 from loadtests.analysis.stats import Verdict
 from loadtests.generator.loads import Held, Load
+from loadtests.records import Outcome as Ended
 from loadtests.records import Record
 from loadtests.results import build, figures
 from loadtests.results.schema import Answer, Level
@@ -228,7 +229,7 @@ class Course:
         objectives = self.words.objectives
         others = [
             one for probe in _counted(tried, found) for one in probe.held.records
-            if one.intended_ns >= probe.window[0] and not judged(one, objectives)
+            if one.intended_ns >= probe.window[0] and one.outcome is not Ended.CANCELLED and not judged(one, objectives)
         ]  # fmt: skip
         held = not others or gates.errors(others, objectives, allowed).passed
         return [] if held else ["errors, of requests that no objective is about"]
