@@ -170,34 +170,6 @@ def good(record: Record, objectives: Objectives) -> bool:
     return objectives.tpot is None or per_token is None or per_token <= objectives.tpot
 
 
-@dataclass(frozen=True, slots=True)
-class Goodput:
-    """Answers that kept every objective, among those that were to start in the window."""
-
-    good: int
-    attempts: int
-    """Failures and timeouts too; not what a limit refused, what we cancelled, or what no objective is about."""
-    limited: int
-    requests: float
-    """Good answers a second."""
-
-    @property
-    def share(self) -> float | None:
-        """Good of all attempts; None without any."""
-        return self.good / self.attempts if self.attempts else None
-
-
-def goodput(records: Iterable[Record], objectives: Objectives, start_ns: int, end_ns: int) -> Goodput:
-    """Counts by the intended start. Raises ValueError for an empty window."""
-    if end_ns <= start_ns:
-        raise ValueError("the window ends before it starts")
-    inside = [r for r in records if start_ns <= r.intended_ns < end_ns and judged(r, objectives)]
-    attempts = [r for r in inside if r.outcome not in {Outcome.LIMIT, Outcome.CANCELLED}]
-    kept = sum(good(r, objectives) for r in attempts)
-    limited = sum(r.outcome is Outcome.LIMIT for r in inside)
-    return Goodput(kept, len(attempts), limited, kept * SECOND / (end_ns - start_ns))
-
-
 def percentile(values: Sequence[float] | Floats, share: float) -> float | None:
     """The exact percentile, linear between neighbours, as numpy's; `share` from 0 to 1. None without values."""
     return float(np.quantile(np.asarray(values, dtype=np.float64), share)) if len(values) else None

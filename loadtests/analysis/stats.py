@@ -192,34 +192,6 @@ def _worth(n: int, spread: float, of_mean: float) -> float:
     return float(n) if of_mean <= 0 else min(float(n), max(1.0, spread / of_mean))
 
 
-def session_bootstrap(
-    values: ArrayLike,
-    sessions: Sequence[int],
-    statistic: Callable[[Floats], float],
-    seed: int,
-    confidence: float = 0.95,
-    rounds: int = 1000,
-) -> Interval:
-    """The interval of any statistic by drawing whole sessions, so that what belongs together stays together.
-
-    Raises:
-        TooFew: there are fewer than 10 sessions.
-    """
-    x = np.asarray(values, dtype=np.float64)
-    _, groups = np.unique(np.asarray(sessions), return_inverse=True)
-    order = np.argsort(groups, kind="stable")
-    parts = np.split(x[order], np.cumsum(np.bincount(groups))[:-1]) if x.size else []
-    if len(parts) < 10:
-        raise TooFew(f"{len(parts)} sessions; an interval from sessions takes at least 10")
-    draws = np.random.default_rng(seed)
-    tail = (1 - confidence) / 2
-    seen = np.sort(
-        [statistic(np.concatenate([parts[i] for i in draws.integers(len(parts), size=len(parts))]))
-         for _ in range(rounds)]
-    )  # fmt: skip
-    return Interval(statistic(x), percentile(seen, tail), percentile(seen, 1 - tail), confidence)
-
-
 # --- steady state ----------------------------------------------------------------------------------------------------
 
 
@@ -335,43 +307,6 @@ def kolmogorov(sample: ArrayLike, cdf: Callable[[Floats], Floats]) -> tuple[floa
         return distance, 1.0
     terms = ((-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101))
     return distance, min(1.0, max(0.0, 2 * sum(terms)))
-
-
-def rank_test(new: Sequence[float], old: Sequence[float]) -> tuple[float, float]:
-    """(shift, p): by how much new values are higher, and the chance of that if nothing had changed.
-
-    The shift is Hodges and Lehmann's, in the unit of the values; p is Mann and Whitney's for one side, exact up to 400
-    pairs without ties.
-
-    Raises:
-        TooFew: a side has fewer than 3 values, or no difference could be significant.
-    """
-    a, b = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
-    m, n = a.size, b.size
-    if min(m, n) < 3 or math.comb(m + n, m) < 20:
-        raise TooFew(f"{m} new and {n} old values; a comparison takes at least 3 on each side")
-    differences = a[:, None] - b[None, :]
-    u = float((differences > 0).sum()) + 0.5 * float((differences == 0).sum())
-    shift = float(np.median(differences))
-    sizes = np.unique(np.concatenate([a, b]), return_counts=True)[1]
-    if sizes.max() == 1 and m * n <= 400:
-        ways = _orders(m, n)
-        return shift, float(ways[round(u) :].sum() / ways.sum())
-    total = m + n
-    variance = m * n / 12 * (total + 1 - float((sizes**3 - sizes).sum()) / (total * (total - 1)))
-    return shift, 1.0 if variance <= 0 else 1 - _NORMAL.cdf((u - m * n / 2 - 0.5) / math.sqrt(variance))
-
-
-def _orders(m: int, n: int) -> Floats:
-    """In how many orders of m and n values U is 0, 1, … m x n: the coefficients of Gauss's binomial."""
-    ways = np.zeros(m * n + 1)
-    ways[0] = 1
-    for i in range(1, m + 1):
-        for k in range(m * n, n + i - 1, -1):
-            ways[k] -= ways[k - n - i]
-        for k in range(i, m * n + 1):
-            ways[k] += ways[k - i]
-    return ways
 
 
 # --- the sequential test ---------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def render(result: Result) -> str:
         [
             f"<h1>{escape(result.title)} · {escape(result.started)} · {escape(result.environment.target)}</h1>",
             _top(result), _gates(result), _cards(result), _troubles(result), _load(result), _time(result),
-            _machine(result), _gateway(result), _figures(result), _others(result), _where(result),
+            _machine(result), _gateway(result), _figures(result), _stream(result), _others(result), _where(result),
         ]
     )  # fmt: skip
     return document(f"{words.VERDICTS[result.verdict]}: {result.title}", body)
@@ -277,6 +277,28 @@ def _row(label: str, name: str, one: Distribution) -> str:
              seconds(one.most), f"{one.n:,}", number(one.worth)]  # fmt: skip
     inside = "".join(f'<td class="n">{cell}</td>' for cell in cells)
     return f"<tr><td>{escape(label)}</td><td>{escape(words.NAMES[name])}</td>{inside}</tr>"
+
+
+def _stream(result: Result) -> str:
+    one = result.whole.stream
+    if one is None:
+        return ""
+    parts = [
+        ("inter-token latency, per piece", one.piece_gap), ("inter-token latency, per token", one.token_gap),
+        ("in the client's own queue", one.queue), ("connecting", one.connect), ("TLS handshake", one.tls),
+    ]  # fmt: skip
+    head = "".join(f'<th class="n">{name}</th>' for name in ("p50", "p95", "p99", "most", "n"))
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f'<td class="n">{seconds(value)}</td>' for value in (part.p50, part.p95, part.p99, part.most))
+        + f'<td class="n">{part.n:,}</td></tr>'
+        for name, part in parts
+        if part is not None
+    )
+    return (
+        f'<h2>How the answers came</h2><div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+        f'<p class="note">{escape(words.stream(one))}</p>'
+    )
 
 
 def _others(result: Result) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.report.svg import number, seconds
-from loadtests.results.schema import Distribution, Level, Result
+from loadtests.results.schema import Distribution, Level, Result, Stream
 
 NAMES: Final = {
     "ttft": "time to first token",
@@ -103,3 +103,13 @@ def troubles(result: Result) -> list[str]:
 
 def _most(item: tuple[str, int]) -> tuple[bool, int]:
     return item[0] != "ok", -item[1]
+
+
+def stream(one: Stream) -> str:
+    """How the answers came, in words."""
+    return (
+        f"A person sees {number(one.person_p50)} tokens/s once the answer runs, the slowest tenth less than "
+        f"{number(one.person_p10)}. {one.stalled:,} answers stood still at least once (a gap of five times their "
+        f"usual, or of a second). {one.together:.1%} of the pieces came together with the one before: that gap nobody "
+        "can know."
+    )

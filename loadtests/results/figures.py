@@ -13,7 +13,7 @@ import numpy as np
 from loadtests.analysis import intervals, metrics, slo, stats
 from loadtests.analysis.metrics import Objectives
 from loadtests.records import Outcome, Record, in_order
-from loadtests.results.schema import Distribution, Heat, Level, Moment, Trouble, rounded
+from loadtests.results.schema import Distribution, Heat, Level, Moment, Spread, Stream, Trouble, rounded
 
 METRICS: Final = ("ttft", "ttfo", "tpot", "e2e", "wire_ttft")
 HEAT_ROWS: Final = 16
@@ -74,7 +74,40 @@ def level(
         requests_per_second=rounded(len(inside) / seconds),
         tokens_per_second=rounded(metrics.throughput(ordered, low, high)),
         good_share=rounded(kept / counted) if counted else None, goodput=rounded(kept / seconds), metrics=measured,
+        stream=stream(done),
     )  # fmt: skip
+
+
+def stream(answers: Sequence[Record]) -> Stream | None:
+    """How these answers came; None where none came in pieces."""
+    running = [one for one in answers if len(one.pieces_ns) > 1]
+    if not running:
+        return None
+    gaps = np.concatenate([metrics.gaps(one) for one in running])
+    each, tokens = (np.concatenate(parts) for parts in zip(*map(metrics.token_gaps, running), strict=True))
+    speeds = [speed for one in running if (speed := metrics.speed(one)) is not None]
+    waits = [metrics.late(one) - ((one.connect_ns or 0) + (one.tls_ns or 0)) / metrics.SECOND for one in answers]
+    return Stream(
+        piece_gap=_spread(gaps), token_gap=_spread(each, tokens),
+        stalled=sum(metrics.stalls(one) > 0 for one in running),
+        together=rounded(sum(one.coalesced for one in running) / sum(len(one.pieces_ns) for one in running)),
+        person_p50=rounded(stats.percentile(speeds, 0.5)) if speeds else 0.0,
+        person_p10=rounded(stats.percentile(speeds, 0.1)) if speeds else 0.0,
+        queue=_spread(np.maximum(waits, 0)),
+        connect=_times([one.connect_ns for one in answers]), tls=_times([one.tls_ns for one in answers]),
+    )  # fmt: skip
+
+
+def _times(taken: Sequence[int | None]) -> Spread | None:
+    known = [one / metrics.SECOND for one in taken if one is not None]
+    return _spread(np.array(known)) if known else None
+
+
+def _spread(values: metrics.Floats, weights: metrics.Floats | None = None) -> Spread:
+    """`weights`: how often each value counts."""
+    often = np.ones(values.size) if weights is None else weights
+    p50, p95, p99 = (rounded(metrics.weighted_percentile(values, often, share) or 0.0) for share in (0.5, 0.95, 0.99))
+    return Spread(n=round(float(often.sum())), p50=p50, p95=p95, p99=p99, most=rounded(float(values.max())))
 
 
 def _span(moments: tuple[int, int]) -> tuple[float, float]:

@@ -55,6 +55,38 @@ class Distribution(Part):
     """Why there is none: too few values, or too short a run; empty where there is one."""
 
 
+class Spread(Part):
+    """Many values, in seconds; they are not independent, and no interval is told."""
+
+    n: int
+    p50: Figure
+    p95: Figure
+    p99: Figure
+    most: Figure
+
+
+class Stream(Part):
+    """How the answers came, beside their times."""
+
+    piece_gap: Spread
+    """Inter-token latency per piece: each gap between two pieces of an answer, of all answers together."""
+    token_gap: Spread
+    """Per token: a piece of k tokens after a gap g counts as k tokens that took g / k each."""
+    stalled: int
+    """Answers that stood still at least once: a gap of five times their own median (and 50 ms), or of a second."""
+    together: Figure
+    """The share of pieces that came in one read with the one before: their gap is not known, and counts as 0."""
+    person_p50: Figure
+    """Tokens a second that a person sees once the answer runs: half see more."""
+    person_p10: Figure
+    """A tenth see less than this."""
+    queue: Spread
+    """The client's own part: from the intended start to sending, without connecting and TLS."""
+    connect: Spread | None
+    """Of requests that opened a connection; None: none did."""
+    tls: Spread | None
+
+
 def inside(part: tuple[float, float], moment: float) -> bool:
     """Whether a moment of requests.csv lies in `held` or `window` of a level; all are seconds since the beginning."""
     return part[0] - EDGE <= moment <= part[1] + EDGE
@@ -81,6 +113,8 @@ class Level(Part):
     goodput: Figure
     """Such requests a second."""
     metrics: dict[str, Distribution]
+    stream: Stream | None = None
+    """None: nothing was streamed."""
 
 
 class Moment(Part):

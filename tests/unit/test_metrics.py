@@ -115,24 +115,6 @@ def test_what_asked_for_no_text_is_good_by_its_whole_time_and_no_attempt_without
     both = Objectives(ttft=0.2, tpot=0.01, e2e=1)
     assert [metrics.good(one, both) for one in (quick, slow)] == [True, False]
     assert not metrics.good(quick, Objectives(ttft=0.2)), "nothing is wanted of it"
-    failure = record(asked_tokens=0, outcome=Outcome.ERROR)
-    records = [record([100]), quick, slow, failure]
-    counts = [
-        (one.good, one.attempts)
-        for one in (metrics.goodput(records, wanted, 0, S) for wanted in (both, Objectives(ttft=0.2)))
-    ]
-    assert counts == [(2, 4), (1, 1)]
-
-
-def test_failures_are_misses_and_limits_are_no_attempts() -> None:
-    records = [
-        record([100]), record([300]), record(outcome=Outcome.ERROR), record([5], outcome=Outcome.TRUNCATED),
-        record(outcome=Outcome.TIMEOUT), record(outcome=Outcome.LIMIT), record(outcome=Outcome.CANCELLED),
-        record([100], intended_ns=2 * S),
-    ]  # fmt: skip
-    got = metrics.goodput(records, Objectives(ttft=0.2), 0, 2 * S)
-    assert (got.good, got.attempts, got.limited, got.share, got.requests) == (1, 5, 1, 0.2, 0.5)
-    assert metrics.goodput([], Objectives(), 0, S).share is None
 
 
 def test_percentiles_are_numpys() -> None:

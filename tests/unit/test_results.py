@@ -22,7 +22,7 @@ from loadtests.records import Outcome, Record
 from loadtests.results import build, figures, schema, store
 from loadtests.results.schema import Environment, Result
 from loadtests.results.store import CannotRead, CannotWrite
-from tests.support.records import failed, record, run
+from tests.support.records import MS, failed, record, run
 from tests.unit.test_purity import imported
 
 PEOPLE = slo.preset("people")
@@ -79,6 +79,26 @@ def test_good_is_told_of_those_that_an_objective_is_about() -> None:
     for wanted, per_second in ((PEOPLE, 5), (Objectives(ttft=2.0, e2e=1.0), 10)):
         one = figures.level("all", None, records, wanted, (0, 10_000_000_000))
         assert (one.good_share, one.goodput) == (1, per_second)
+
+
+def test_how_answers_came_is_told_beside_their_times() -> None:
+    """Answers of ten tokens: two in ten pieces, one in two of five tokens each, the second of them 2 s late."""
+    steady = record(ttft=100, itl=20, tokens=10, late=7, connect_ns=3 * MS, tls_ns=2 * MS)
+    late = record(2000, ttft=100, itl=2000, tokens=2, output_tokens=10, coalesced=1)
+    one = figures.level("three", None, [steady, steady, late], PEOPLE).stream
+    assert one is not None
+    assert (one.piece_gap.n, one.piece_gap.p50, one.piece_gap.most) == (19, 0.02, 2.0)
+    assert (one.token_gap.n, one.token_gap.p50, one.token_gap.p95, one.token_gap.most) == (23, 0.02, 0.4, 0.4)
+    assert (one.stalled, one.together) == (1, pytest.approx(1 / 22, rel=0.01))
+    assert (one.person_p10, one.person_p50) == (2.5, 50)
+    assert one.queue.most == pytest.approx(0.002), "late by 7 ms, of which 5 are the connection's"
+    assert one.connect is not None
+    assert one.tls is not None
+    assert (one.connect.n, one.connect.p50, one.tls.p50) == (2, 0.003, 0.002)
+
+
+def test_what_came_whole_tells_nothing_of_how_it_came() -> None:
+    assert figures.level("x", None, [record(tokens=1), record(tokens=0), failed()], PEOPLE).stream is None
 
 
 def test_few_values_have_no_interval() -> None:

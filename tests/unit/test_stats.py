@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -82,17 +81,6 @@ def test_sessions_whose_values_are_alike_are_worth_their_number() -> None:
     assert 20 < stats.effective_size(values, list(sessions)) < 80
 
 
-def test_the_bootstrap_by_session_is_wider_than_one_by_value() -> None:
-    rng = draws(4)
-    sessions = np.repeat(np.arange(30), 20)
-    values = rng.normal(size=30)[sessions] + 0.1 * rng.normal(size=600)
-    together = stats.session_bootstrap(values, list(sessions), lambda x: float(x.mean()), 1, rounds=300)
-    apart = stats.session_bootstrap(values, range(600), lambda x: float(x.mean()), 1, rounds=300)
-    assert together.high - together.low > 2 * (apart.high - apart.low)
-    with pytest.raises(TooFew, match="9 sessions"):
-        stats.session_bootstrap(range(9), range(9), lambda x: float(x.mean()), 1)
-
-
 def test_a_warm_up_is_cut_and_the_rest_is_steady() -> None:
     values = draws(5).normal(100, 5, size=1000)
     values[:150] += np.linspace(200, 0, 150)
@@ -140,29 +128,6 @@ def test_kolmogorov_and_smirnov() -> None:
     assert stats.kolmogorov(draws(0).gamma(1.6, 1 / 1.6, size=300), exponential)[1] < 0.001
     with pytest.raises(TooFew):
         stats.kolmogorov([1.0] * 7, exponential)
-
-
-def test_the_rank_test_is_exact_for_few_values() -> None:
-    assert stats.rank_test([11, 12, 13, 14, 15], [1, 2, 3, 4, 5]) == (10, pytest.approx(1 / 252))
-    new, old = [3.0, 5.5, 7.1, 9.0], [1.0, 4.0, 6.0, 8.0]
-    pool = new + old
-    u = sum(a > b for a in new for b in old)
-    others = [
-        sum(pool[i] > pool[j] for i in chosen for j in range(8) if j not in chosen)
-        for chosen in combinations(range(8), 4)
-    ]
-    assert stats.rank_test(new, old)[1] == pytest.approx(sum(other >= u for other in others) / len(others))
-    assert stats.rank_test([1.0] * 30, [1.0] * 30)[1] == 1
-    with pytest.raises(TooFew):
-        stats.rank_test([1, 2], [3, 4, 5])
-
-
-def test_the_rank_test_of_many_values_keeps_its_error() -> None:
-    wrong = 0
-    for seed in range(400):
-        rng = draws(seed)
-        wrong += stats.rank_test(list(rng.normal(size=40)), list(rng.normal(size=40)))[1] < 0.05
-    assert 0.025 <= wrong / 400 <= 0.08
 
 
 def looked(test: Sequential, missed: Any) -> tuple[Verdict, int]:
