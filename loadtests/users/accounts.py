@@ -78,7 +78,7 @@ class Crew:
         self._api = Api(target.url, token=token, ca=target.ca, timeout=ANSWER_S)
         tokens: list[str] = []
         try:
-            if left := self._clear(self._api):
+            if left := _clear(self._api):
                 self._said(f"removed {left} accounts that an earlier load left in the chat")
             self._said(f"the load's people get accounts in the chat: making {count}")
             while len(tokens) < count:
@@ -103,29 +103,13 @@ class Crew:
                 return
             try:
                 with gevent.Timeout(REMOVE_S):
-                    self._clear(api)
+                    _clear(api)
             except (Refused, gevent.Timeout) as error:
                 why = f"not done in {REMOVE_S:g} s" if isinstance(error, gevent.Timeout) else str(error)
                 self._said(
                     f"accounts {NAME.format('…')} are left in the chat ({why}): the next load that signs in as an "
                     "administrator removes them"
                 )
-
-    def _clear(self, api: Api) -> int:
-        """Removes accounts with such a name, their chats and documents; how many. Raises Refused.
-
-        They are looked up: one whose making was not answered is there, too.
-        """
-        query = "/api/v1/users/?query=load.invalid&order_by=email&direction=asc"
-        ours = [one["id"] for one in _listed(api, query, "users") if OURS.fullmatch(str(one.get("email")))]
-        # With an account its chats are deleted, but not its documents.
-        for file in _listed(api, "/api/v1/files/?content=false", "items") if ours else ():
-            if file.get("user_id") in ours:
-                with suppress(Refused):
-                    _patiently(api, "DELETE", f"/api/v1/files/{file['id']}")
-        for one in ours:
-            _patiently(api, "DELETE", f"/api/v1/users/{one}")
-        return len(ours)
 
 
 def _add(api: Api, number: int) -> str:
@@ -157,6 +141,23 @@ def _try(target: Target, token: str) -> None:
             f"the load's people have accounts without any rights of their own, and to these {error}. Where the chat "
             "grants models, grant it to everybody"
         ) from None
+
+
+def _clear(api: Api) -> int:
+    """Removes accounts with such a name, their chats and documents; how many. Raises Refused.
+
+    They are looked up: one whose making was not answered is there, too.
+    """
+    query = "/api/v1/users/?query=load.invalid&order_by=email&direction=asc"
+    ours = [one["id"] for one in _listed(api, query, "users") if OURS.fullmatch(str(one.get("email")))]
+    # With an account its chats are deleted, but not its documents.
+    for file in _listed(api, "/api/v1/files/?content=false", "items") if ours else ():
+        if file.get("user_id") in ours:
+            with suppress(Refused):
+                _patiently(api, "DELETE", f"/api/v1/files/{file['id']}")
+    for one in ours:
+        _patiently(api, "DELETE", f"/api/v1/users/{one}")
+    return len(ours)
 
 
 def _listed(api: Api, path: str, name: str) -> list[dict[str, Any]]:
