@@ -42,8 +42,9 @@ from loadtests.runs.course import Course, Outcome
 from loadtests.runs.hold import label
 from loadtests.runs.progress import Progress, say
 from loadtests.runs.ready import NotReady, Ready
-from loadtests.runs.words import Shape, Unit, Words
+from loadtests.runs.words import MOST_USERS, Shape, Unit, Words
 from loadtests.target import Target
+from loadtests.users.accounts import Crew
 from loadtests.users.base import CannotGoOn
 from loadtests.workload import mix, profiles
 from loadtests.workload.profiles import Profile
@@ -54,10 +55,15 @@ STOPPED: Final = 130
 
 
 class Stop:
-    """Ctrl-C: the first ends the load and leaves a report that says so, the second ends the program at once."""
+    """Ctrl-C: the first ends the load and leaves a report that says so, the second ends the program at once.
+
+    `undo`: what is done even then; a third one does not wait for it.
+    """
 
     def __init__(self) -> None:
         self.why = ""
+        self.undo: Callable[[], None] = lambda: None
+        self._at_once = False
         names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "a request to end", signal.SIGHUP: "its terminal was closed"}
         for number, name in names.items():
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
@@ -70,9 +76,15 @@ class Stop:
         return bool(self.why)
 
     def _again(self, name: str) -> None:
-        if self.why:
-            _say("stopped at once; there is no report")
+        if self._at_once:
             os._exit(STOPPED)
+        if self.why:
+            self._at_once = True
+            _say("stopped at once; there is no report")
+            try:
+                self.undo()
+            finally:
+                os._exit(STOPPED)
         self.why = name
         _say(f"{name}: the load ends, the report of what there is follows; once more ends it at once")
 
@@ -95,6 +107,13 @@ class Asked:
     tax: Tax | None
     stack: str
     baselines: Path
+    accounts: str = ""
+    """Of the chat, which people sign in with; "" where nobody does."""
+
+    @property
+    def people(self) -> int:
+        """The most there can be at one time. No number bounds a search, or a rate."""
+        return round(max(self.words.loads)) if self.words.loads and self.words.unit is Unit.USERS else MOST_USERS
 
     @property
     def model(self) -> str:
@@ -125,12 +144,14 @@ def main(environment: Mapping[str, str]) -> int:
         found = ready.check(
             wanted.target, embedding=wanted.embedding, retrieves=wanted.retrieves, timeout=wanted.words.timeout
         )
-        signed = users.signed_in(wanted.profile, wanted.target, environment)
-        os.environ.update(signed)  # for all workers
-        if signed:  # what the chat asks for people is not counted as this key's
-            wanted = replace(wanted, server=replace(wanted.server, metrics=()))
-        folder = _folder(wanted.words)
-        return _measured(wanted, found, folder)
+        stop = Stop()
+        with Crew(_say, stop) as crew:
+            stop.undo = crew.remove
+            signed = users.signed_in(
+                wanted.profile, wanted.target, environment, crew, people=wanted.people, workers=wanted.words.processes
+            )
+            os.environ.update(signed)  # for all workers
+            return _measured(_peopled(wanted, signed, crew.made), found, _folder(wanted.words), stop)
     except (ValueError, NotReady, FleetError, CannotWrite, CannotGoOn) as error:
         _say(f"error: {error}")
         return USAGE
@@ -139,13 +160,26 @@ def main(environment: Mapping[str, str]) -> int:
         return STOPPED
 
 
-def _measured(wanted: Asked, found: Ready, folder: Path) -> int:
+def _peopled(wanted: Asked, signed: Mapping[str, str], made: int) -> Asked:
+    """With what follows from people who sign in, and of whom as many have accounts that were made for them."""
+    if not signed:
+        return wanted
+    if made:
+        accounts = f"{made}, made for the run"
+    else:
+        accounts = "that of the sign-in, shared by all people"
+        _say(f"ACCOUNTS: {accounts} (an administrator's sign-in would make each one of their own)")
+    # What the chat asks for people is not counted as this key's.
+    return replace(wanted, server=replace(wanted.server, metrics=()), accounts=accounts)
+
+
+def _measured(wanted: Asked, found: Ready, folder: Path, stop: Stop) -> int:
     """Makes the load and writes the report. Raises FleetError where the load cannot be made."""
     # Two runs with the same seed have the same lengths and moments, but other words: the server may have kept those.
     nonce = time.time_ns() % 2**31
     profile = replace(wanted.profile, nonce=nonce, ruler=found.ruler or wanted.profile.ruler)
     warm = machine.resident(wanted.target, wanted.model)
-    stop, progress = Stop(), Progress(sys.stderr)
+    progress = Progress(sys.stderr)
     if found.ruler is None:
         progress.line("the server does not count prompts as tokens: a word is taken for one")
     if warning := profiles.warning(profile, wanted.facts["configuration"].get("engine.contextLength", "")):
@@ -225,10 +259,11 @@ def _series(source: machine.Server, records: Sequence[Record]) -> list[Series]:
 
 
 def _environment(wanted: Asked, nonce: int) -> Environment:
+    accounts = {"ACCOUNTS": wanted.accounts} if wanted.accounts else {}
     here = {"load client": f"Python {platform.python_version()}, locust {version('locust')}"}
     return Environment(
         target=wanted.target.url, hardware=wanted.facts["hardware"], versions=here | wanted.facts["versions"],
-        configuration=wanted.words.said() | {"MODEL": wanted.model} | wanted.facts["configuration"],
+        configuration=wanted.words.said() | {"MODEL": wanted.model} | accounts | wanted.facts["configuration"],
         seeds={"run": wanted.words.seed, "nonce": nonce},
     )  # fmt: skip
 

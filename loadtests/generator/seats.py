@@ -35,16 +35,18 @@ class Seat:
     """When the first question comes, seconds from the beginning."""
     midway: bool
     """It is one in the middle of a conversation."""
+    place: int | None = None
+    """Which of the load's people sits there; None: somebody new in each session."""
 
 
 def seat(profile: Profile, load: Closed, seconds: float, seed: int, place: int) -> Seat:
     """The seat of the person with this place (0 and up). On a ramp people come one by one and begin anew."""
     numbers = itertools.count(place, load.users)
     if load.ramp:
-        return Seat(numbers, place / load.users * seconds, midway=False)
+        return Seat(numbers, place / load.users * seconds, midway=False, place=place)
     rng = np.random.default_rng((seed, place, _SEAT))
     apart = float(rng.random()) * min(APART_S, seconds / 5)
-    return Seat(numbers, max(rest(profile.think, rng), apart), midway=True)
+    return Seat(numbers, max(rest(profile.think, rng), apart), midway=True, place=place)
 
 
 def rest(length: Length, rng: np.random.Generator) -> float:

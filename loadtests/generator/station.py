@@ -137,13 +137,13 @@ class Station:
             return
         midway = seat.midway
         for number in seat.numbers:
-            if self.ended.wait(self._session(number, midway=midway)):
+            if self.ended.wait(self._session(number, seat.place, midway=midway)):
                 return
             midway = False
 
-    def _session(self, number: int, *, midway: bool) -> float:
+    def _session(self, number: int, place: int | None, *, midway: bool) -> float:
         """One session. How long to wait before the next one."""
-        person = replace(self._person(number, self.profile), midway=midway)
+        person = replace(self._person(number, self.profile), place=place, midway=midway)
         with self._watched(self.profile), closing(_scenario(self.profile).session(self._client, person)) as turns:
             for think in turns:
                 if self.ended.wait(max(think, self._penalty(number))):

@@ -46,6 +46,8 @@ class Person:
     number: int
     """Unique over all workers and the whole load: with the seed it says what this person asks. Goes into the records
     as `session`."""
+    place: int | None = None
+    """In a closed load: which of its people this is, the same in all of its sessions. None: whoever has this number."""
     midway: bool = False
     """It is met in the middle of its conversation, as most people are when a load begins."""
     worker: int = 0

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -20,12 +20,12 @@ from geventhttpclient.response import HTTPParseError
 
 from loadtests.target import Target
 from loadtests.users.base import CannotGoOn
-from loadtests.users.sockets import Channel
+from loadtests.users.sockets import Channel, trust
 
 EMAIL: Final = "LOAD_CHAT_EMAIL"
 PASSWORD: Final = "LOAD_CHAT_PASSWORD"  # noqa: S105  (a variable's name)
 TOKEN: Final = "LOAD_CHAT_TOKEN"  # noqa: S105  (a variable's name)
-"""A session that somebody signed in to already: with it nobody here tries a password."""
+"""Sessions that somebody signed in to already, with spaces between: with them nobody here tries a password."""
 CONNECTIONS: Final = 10_000
 """At most, to one chat: people never wait for each other's."""
 SIGN_IN_S: Final = 30.0
@@ -46,7 +46,6 @@ class Api:
     def __init__(self, url: str, *, token: str = "", ca: Path | None = None, timeout: float = 600) -> None:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
-        context = ssl.create_default_context(cafile=ca) if tls else None
         self._headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
@@ -55,7 +54,7 @@ class Api:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._http = HTTPClient(
-            parts.hostname or "", parts.port, ssl=tls, ssl_context_factory=lambda: context, concurrency=CONNECTIONS,
+            parts.hostname or "", parts.port, ssl=tls, ssl_context_factory=lambda: trust(ca), concurrency=CONNECTIONS,
             connection_timeout=timeout, network_timeout=timeout,
         )  # fmt: skip
 
@@ -99,14 +98,14 @@ class Api:
 
 
 class Account:
-    """Somebody who is signed in, with the page open. All people of a worker share it, and its socket."""
+    """Somebody who is signed in, with the page open. All people of a worker who have this account share its socket."""
 
-    def __init__(self, target: Target, token: str) -> None:
+    def __init__(self, target: Target, token: str, model: str) -> None:
         self._target, self._token = target, token
         self.api = Api(target.url, token=token, ca=target.ca)
+        self.model = model
         self._channel: Channel | None = None
         self._opening = BoundedSemaphore()
-        self.model = self._model()
 
     def channel(self) -> Channel:
         """Its socket, opened again where it was lost. Raises SocketError."""
@@ -115,20 +114,22 @@ class Account:
                 self._channel = Channel(self._target.url, self._token, ca=self._target.ca)
             return self._channel
 
-    def _model(self) -> str:
-        """The page knows models by their own names; `default` is what a new chat uses. Raises CannotGoOn."""
-        try:
-            if self._target.model == Target.model:
-                return str(self.api.json("GET", "/api/config")["default_models"])
-            offered = [str(one["id"]) for one in self.api.json("GET", "/api/models")["data"]]
-        except (Refused, KeyError, TypeError) as error:
-            raise CannotGoOn(f"the chat does not tell its models: {error}") from None
-        if self._target.model not in offered:
-            raise CannotGoOn(
-                f"the chat does not offer the model {self._target.model!r}; there are: {', '.join(offered) or 'none'}. "
-                "Name one with MODEL=…, by its own name"
-            )
-        return self._target.model
+
+def model(api: Api, target: Target) -> str:
+    """The page knows models by their own names; `default` is what a new chat uses. Raises CannotGoOn."""
+    try:
+        wanted = target.model
+        if wanted == Target.model:
+            wanted = str(api.json("GET", "/api/config")["default_models"] or "").partition(",")[0]
+        offered = [str(one["id"]) for one in api.json("GET", "/api/models")["data"]]
+    except (Refused, KeyError, TypeError) as error:
+        raise CannotGoOn(f"the chat does not tell its models: {error}") from None
+    if wanted not in offered:
+        raise CannotGoOn(
+            f"the chat does not offer the model {wanted!r}; there are: {', '.join(offered) or 'none'}. "
+            "Name one with MODEL=…, by its own name"
+        )
+    return wanted
 
 
 class Accounts:
@@ -136,31 +137,47 @@ class Accounts:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._environment = environment
-        self._known: dict[Target, Account | CannotGoOn] = {}
+        self._known: dict[Target, list[Account] | CannotGoOn] = {}
         self._first = BoundedSemaphore()
 
-    def at(self, target: Target) -> Account:
-        """Raises CannotGoOn: nobody can sign in. It is not tried again: wrong passwords get an address banned."""
+    def at(self, target: Target, place: int = 0) -> Account:
+        """The account of the person with this place: each has one of its own, as far as there are enough.
+
+        Raises CannotGoOn: nobody can sign in. It is not tried again: wrong passwords get an address banned.
+        """
         with self._first:
             if target not in self._known:
                 try:
-                    self._known[target] = Account(target, sign_in(target, self._environment))
+                    self._known[target] = self._all(target)
                 except CannotGoOn as error:
                     self._known[target] = error
         found = self._known[target]
         if isinstance(found, CannotGoOn):
             raise found
-        return found
+        return found[place % len(found)]
+
+    def _all(self, target: Target) -> list[Account]:
+        tokens = sign_in(target, self._environment).tokens
+        name = model(Api(target.url, token=tokens[0], ca=target.ca), target)
+        return [Account(target, token, name) for token in tokens]
 
 
-def sign_in(target: Target, environment: Mapping[str, str]) -> str:
-    """A session's token: the one that is given, or by the password that is given.
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Sessions of the chat, one or several. `admin`: it is an administrator's; not known of those that were given."""
+
+    tokens: tuple[str, ...] = field(repr=False)
+    admin: bool = False
+
+
+def sign_in(target: Target, environment: Mapping[str, str]) -> SignedIn:
+    """The sessions that are given, or one by the password that is given.
 
     Raises:
         CannotGoOn: neither is given, or it is not accepted.
     """
-    if token := environment.get(TOKEN):
-        return token
+    if tokens := environment.get(TOKEN, "").split():
+        return SignedIn(tuple(tokens))
     email, password = environment.get(EMAIL), environment.get(PASSWORD)
     if not (email and password):
         raise CannotGoOn(
@@ -169,7 +186,8 @@ def sign_in(target: Target, environment: Mapping[str, str]) -> str:
         )
     api = Api(target.url, ca=target.ca, timeout=SIGN_IN_S)
     try:
-        return str(api.json("POST", "/api/v1/auths/signin", {"email": email, "password": password})["token"])
+        told = api.json("POST", "/api/v1/auths/signin", {"email": email, "password": password})
+        return SignedIn((str(told["token"]),), admin=told.get("role") == "admin")
     except Refused as error:
         ways = {
             400: f"{email} or its password is not known there; it is tried once only, as more get an address banned",

@@ -1,8 +1,8 @@
 """The chat's socket as its page opens it: Socket.IO 5 (Engine.IO 4) over one WebSocket, its events told by message.
 
 Open WebUI sends each event of an account to every socket of that account. People who share an account therefore share
-one socket here: with one each, n people would make the chat send every token n times, which no real people do. (Each
-worker process has one of its own: with several, the chat sends each token to all of them.)
+one socket here: with one each, n of them would make the chat send every token n times, which no real people do. (Each
+worker process with people of that account has a socket: with several, the chat sends each token to all of them.)
 
 Runs under gevent, which must have patched the process.
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,6 +28,12 @@ PATH: Final = "/ws/socket.io/?EIO=4&transport=websocket"
 LOST: Final = "lost"
 JOIN: Final = 0
 """The number under which the answer to signing in comes."""
+
+
+@cache
+def trust(ca: Path | None) -> ssl.SSLContext:
+    """Whom a client trusts. Reading a system's authorities takes tens of milliseconds, in which no event is read."""
+    return ssl.create_default_context(cafile=ca)
 
 
 class SocketError(Exception):
@@ -72,7 +79,7 @@ class Channel:
             self._socket = websocket.create_connection(
                 f"{'wss' if tls else 'ws'}://{parts.netloc}{PATH}", timeout=timeout, origin=url,
                 enable_multithread=True, http_no_proxy=["*"],
-                sslopt={"context": ssl.create_default_context(cafile=ca)} if tls else {},
+                sslopt={"context": trust(ca)} if tls else {},
             )  # fmt: skip
         except websocket.WebSocketBadStatusException as error:
             raise SocketError(f"the chat's socket was refused with {error.status_code}", error.status_code) from None

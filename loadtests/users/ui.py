@@ -65,6 +65,7 @@ class Ui:
         """The first message of a new chat: an earlier history could only come about by asking for it."""
         turn = Conversation(person.profile, person.seed, person.number).turn(0)
         with closing(self._talk(client, person)) as talk:
+            talk.ready()
             # What is ready early does not leave early.
             gevent.sleep(max(0.0, (intended_ns - time.monotonic_ns()) / SECOND))
             if self._upload and not talk.bring(document(person), intended_ns):
@@ -76,7 +77,8 @@ class Ui:
         return wanted(turn) if self._upload else turn.messages[-1]["content"]
 
     def _talk(self, client: Client, person: Person) -> Talk:
-        return Talk(self.name, self._accounts.at(person.target), person, client.total_s)
+        place = person.number if person.place is None else person.place
+        return Talk(self.name, self._accounts.at(person.target, place), person, client.total_s)
 
 
 class Talk:
@@ -88,6 +90,11 @@ class Talk:
         self._last: str | None = None
         self._files: list[dict[str, str]] = []
         self._open = False
+
+    def ready(self) -> None:
+        """Opens the page's socket, where it is not open yet. What hinders it is told of the message."""
+        with suppress(SocketError):
+            self._account.channel()
 
     def bring(self, passages: Sequence[str], intended_ns: int | None = None) -> bool:
         """Uploads a document, until its passages are embedded; kept as a record without tokens. Did it work?"""

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from loadtests.target import Target
+from loadtests.users.accounts import Crew
 from tests.support import people
 from tests.support.live.platform import Platform
 from tests.support.live.webui import WebUI
@@ -24,43 +29,60 @@ ROWS: Final = {
     "native": ["native", "native"],
     "native-generate": ["native-generate", "native-generate"],
     "native-embed": ["native-embed", "native-embed"],
-    "ui": ["ui", "ui"],
+    "ui": ["ui"] * 4,
     "ui-file": ["ui-file upload", "ui-file", "ui-file"],
     "mixed": ["embed"],
 }
+PEOPLE: Final = 2
 SILENT: Final = ("embed", "native-embed", "rag upload", "rag question", "ui-file upload")
 
 
 @pytest.fixture(scope="module")
 def left(webui: WebUI) -> dict[str, int]:
-    """What the administrator had before: chats and documents."""
+    """What there was before: the administrator's chats, and everybody's documents and accounts."""
     return has(webui)
 
 
 def has(webui: WebUI) -> dict[str, int]:
     chats = webui.json("GET", "/api/v1/chats/list")
-    return {"chats": len(chats), "files": len(webui.json("GET", "/api/v1/files/"))}
+    files, users = (webui.json("GET", f"/api/v1/{name}/")["total"] for name in ("files", "users"))
+    return {"chats": len(chats), "files": files, "users": users}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Accounts as a run makes them for its people."""
+
+    crew: Crew
+    tokens: tuple[str, ...]
 
 
 @pytest.fixture(scope="module")
-def came(platform: Platform, webui: WebUI, left: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """What came of a session of each profile. One session of the chat for all: passwords are not tried twice."""
-    assert left["chats"] >= 0
+def made(platform: Platform, webui: WebUI, left: dict[str, int]) -> Iterator[Made]:
     token = str(webui.http.headers["Authorization"]).removeprefix("Bearer ")
+    target = Target(url=platform.url, key=platform.key(), ca=Path(platform.ca))
+    assert left["users"] >= 1
+    with Crew() as crew:
+        yield Made(crew, crew.make(target, token, PEOPLE))
+
+
+@pytest.fixture(scope="module")
+def came(platform: Platform, made: Made) -> dict[str, dict[str, Any]]:
+    """What came of a session of each profile."""
     models = {model["role"]: model["id"] for model in platform.outputs()["models"]}
     usual = {
         "url": platform.url, "key": platform.key(), "ca": platform.ca, "embedding_model": models["embedding"],
-        "environment": {"LOAD_CHAT_TOKEN": token, "LOAD_MIX": "embed=1"}, "patience": 120, "leave": 300,
+        "environment": {"LOAD_CHAT_TOKEN": " ".join(made.tokens), "LOAD_MIX": "embed=1"}, "patience": 120, "leave": 300,
         "lengths": {"input": "fixed:120", "output": "fixed:8", "turns": "fixed:2", "think": "fixed:0.1"},
     }  # fmt: skip
-    asked = [{**usual, "profile": name} for name in PROFILES]
+    asked = [{**usual, "profile": name, "people": PEOPLE if name == "ui" else 1} for name in PROFILES]
     done = subprocess.run(
         [*people.PATCHED, "tests.support.people"], cwd=ROOT, input=json.dumps(asked), capture_output=True, text=True,
         timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert platform.key() not in done.stdout + done.stderr
-    assert token not in done.stdout + done.stderr
+    for secret in (platform.key(), *made.tokens):
+        assert secret not in done.stdout + done.stderr
     return dict(zip(PROFILES, json.loads(done.stdout), strict=True))
 
 
@@ -79,6 +101,22 @@ def test_a_session_has_real_answers(came: dict[str, dict[str, Any]], profile: st
             assert one["intended_ns"] <= one["sent_ns"] < one["first_ns"] <= one["last_ns"] <= one["done_ns"]
 
 
-def test_nothing_of_it_stays_in_the_chat(came: dict[str, dict[str, Any]], webui: WebUI, left: dict[str, int]) -> None:
-    assert came["ui"]["records"]
+def test_each_person_is_somebody_without_rights_and_has_tidied_up(
+    came: dict[str, dict[str, Any]], made: Made, webui: WebUI, left: dict[str, int]
+) -> None:
+    assert came["ui-file"]["records"]
+    people = [WebUI(webui.platform) for _ in made.tokens]
+    for one, token in zip(people, made.tokens, strict=True):
+        one.http.headers["Authorization"] = f"Bearer {token}"
+        assert one.json("GET", "/api/v1/chats/list") == []
+    found = [one.json("GET", "/api/v1/auths/") for one in people]
+    assert [(one["email"], one["role"]) for one in found] == [
+        (f"load-{number}@load.invalid", "user") for number in range(1, PEOPLE + 1)
+    ]
+    assert has(webui) == left | {"users": left["users"] + PEOPLE}
+
+
+def test_nothing_of_them_stays_in_the_chat(made: Made, webui: WebUI, left: dict[str, int]) -> None:
+    made.crew.remove()
     assert has(webui) == left
+    assert webui.json("GET", "/api/v1/users/?query=load.invalid")["total"] == 0

@@ -38,10 +38,11 @@ class Most(Flight):
 
 
 def session(what: dict[str, Any]) -> dict[str, Any]:
-    """One session for each of `people`: of which `profile` and its `lengths`, where (`url`, `key`, `ca`, models).
+    """One session for each of `people`, each with a place of its own. `profile` and its `lengths` say of which kind.
 
-    With `ahead` it is one request of an open loop, so many seconds from when it is called. `environment` is what
-    scenarios read from it. `patience`: of one request; `leave`: when who is not done is stopped.
+    `url`, `key`, `ca` and the models say where. With `ahead` it is one request of an open loop, so many seconds from
+    when it is called. `environment` is what scenarios read from it. `patience`: of one request; `leave`: when who is
+    not done is stopped.
     """
     os.environ.update(what["environment"])
     kept: list[Record] = []
@@ -57,9 +58,11 @@ def session(what: dict[str, Any]) -> dict[str, Any]:
     stopped = ""
     with Client(target.url, key=target.key, ca=target.ca, total_s=what["patience"], keep=kept.append) as client:
 
-        def live() -> None:
+        def live(place: int) -> None:
             nonlocal stopped
-            person = Person(target=target, profile=profile, seed=1, number=7, keep=kept.append, flight=flight)
+            person = Person(
+                target=target, profile=profile, seed=1, number=7, place=place, keep=kept.append, flight=flight
+            )
             kind = scenario or SCENARIOS[profile.scenario]
             try:
                 if "ahead" in what:
@@ -70,7 +73,7 @@ def session(what: dict[str, Any]) -> dict[str, Any]:
             except CannotGoOn as error:
                 stopped = str(error)
 
-        everybody = [gevent.spawn(live) for _ in range(what.get("people", 1))]
+        everybody = [gevent.spawn(live, place) for place in range(what.get("people", 1))]
         gevent.joinall(everybody, timeout=what["leave"])
         gevent.killall(everybody)
     return {

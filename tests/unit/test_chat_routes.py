@@ -46,6 +46,9 @@ def _matches(match: dict[str, Any], method: str, path: str, headers: dict[str, s
         ("POST", "/api/chat/completions"), ("POST", "/api/v1/auths/signin"), ("POST", "/api/v1/files/"),
         ("POST", "/api/v1/chats/new"), ("DELETE", "/api/v1/chats/x"), ("POST", "/api/v1/knowledge/create"),
         ("GET", "/api/v1/tools/"), ("GET", "/manifest.json"),
+        # With these a load makes and removes the accounts of its people.
+        ("POST", "/api/v1/auths/add"), ("GET", "/api/v1/users/"), ("DELETE", "/api/v1/users/x"),
+        ("GET", "/api/v1/files/"), ("DELETE", "/api/v1/files/x"),
     ],
 )  # fmt: skip
 def test_what_the_pages_need_is_open(method: str, path: str) -> None:

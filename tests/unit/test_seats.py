@@ -59,6 +59,13 @@ def test_people_of_a_ramp_come_one_by_one_and_begin_anew() -> None:
     assert not any(one.midway for one in seats)
 
 
+@pytest.mark.parametrize("ramp", [False, True])
+def test_a_person_keeps_the_place_from_session_to_session(ramp: bool) -> None:
+    seats = [seat(thinking("fixed:30"), Closed(4, ramp=ramp), 100, 3, place) for place in range(4)]
+    assert [one.place for one in seats] == [0, 1, 2, 3]
+    assert [list(islice(one.numbers, 2)) for one in seats] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
+
 def test_nobody_has_the_number_of_another() -> None:
     taken = [
         number for place in range(5) for number in islice(seat(PROFILES["chat"], Closed(5), 9, 1, place).numbers, 7)

@@ -12,6 +12,7 @@ import pytest
 from loadtests.client.stream import Client
 from loadtests.target import Target
 from loadtests.users import SCENARIOS, SIGNED_IN, signed_in
+from loadtests.users.accounts import Crew
 from loadtests.users.base import CannotGoOn, Person, Scenario
 from loadtests.users.mixed import Mixed
 from loadtests.workload.mix import USUAL, kinds, shares
@@ -97,14 +98,14 @@ def test_the_usual_shares_need_nobody_to_sign_in() -> None:
     assert sum(shares(USUAL).values()) == 100
     assert kinds(PROFILES["mixed"], {}) == {"chat", "rag", "embed"}
     assert kinds(PROFILES["ui"], {}) == {"ui"}
-    assert signed_in(PROFILES["mixed"], TARGET, {}) == {}
+    assert signed_in(PROFILES["mixed"], TARGET, {}, Crew()) == {}
 
 
 def test_who_is_given_a_session_tries_no_password() -> None:
     environment = {"LOAD_MIX": "chat=1,ui=1", "LOAD_CHAT_TOKEN": "a-session"}
-    assert signed_in(PROFILES["mixed"], TARGET, environment) == {"LOAD_CHAT_TOKEN": "a-session"}
+    assert signed_in(PROFILES["mixed"], TARGET, environment, Crew()) == {"LOAD_CHAT_TOKEN": "a-session"}
     with pytest.raises(CannotGoOn, match="LOAD_CHAT_EMAIL"):
-        signed_in(PROFILES["ui"], TARGET, {})
+        signed_in(PROFILES["ui"], TARGET, {}, Crew())
 
 
 def test_every_name_of_a_scenario_has_one() -> None:

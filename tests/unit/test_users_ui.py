@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -45,15 +43,8 @@ CASES: Final[dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.support.chat"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["url"]
-        finally:
-            process.stdin.close()
-            process.wait(timeout=10)
+    with chat.serving() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +67,7 @@ def only(came: dict[str, Any]) -> dict[str, Any]:
 
 
 def seen(page: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{page}/_seen") as answer:
-        found: list[dict[str, Any]] = json.load(answer)
-    return found
+    return chat.told(page, "seen")
 
 
 def test_answers_come_over_the_socket_piece_by_piece(came: dict[str, dict[str, Any]]) -> None:
@@ -103,7 +92,7 @@ def test_the_chat_keeps_the_history_and_is_removed_at_the_end(came: dict[str, di
     assert first["background_tasks"]["title_generation"]
     assert "title_generation" not in second["background_tasks"]
     assert first["user_message"]["content"] != second["user_message"]["content"]
-    assert {"method": "DELETE", "path": f"/api/v1/chats/{second['chat_id']}", "body": ""} in seen(page)
+    assert ("DELETE", f"/api/v1/chats/{second['chat_id']}") in [(one["method"], one["path"]) for one in seen(page)]
 
 
 def test_a_document_is_brought_first_and_asked_about(came: dict[str, dict[str, Any]], page: str) -> None:
@@ -193,6 +182,12 @@ def test_an_open_loop_counts_from_its_moment_and_sends_nothing_before_it(came: d
     upload, answer = came["late"]["records"]
     assert upload["sent_ns"] - upload["intended_ns"] >= 200_000_000
     assert answer["intended_ns"] == answer["sent_ns"] >= upload["done_ns"]
+
+
+def test_an_open_loop_opens_the_page_before_the_moment(came: dict[str, dict[str, Any]], page: str) -> None:
+    moment = only(came["early"])["intended_ns"]
+    opened = [one["at_ns"] for one in seen(page) if one["method"] == "JOIN"]
+    assert len([at for at in opened if moment - 200_000_000 < at < moment]) == 1
 
 
 def test_people_share_one_account_and_hear_their_own_answers(came: dict[str, dict[str, Any]]) -> None:
