@@ -109,17 +109,11 @@ def embedded(
     reply = client.ask(
         Request(
             path="/v1/embeddings", body=body, scenario=scenario, model=person.target.embedding_model,
-            session=person.number, turn=turn, asked_tokens=0,
+            session=person.number, turn=turn, asked_tokens=0, vectors=len(texts),
         ),
         intended_ns,
     )  # fmt: skip
-    if reply.record.outcome is not Outcome.OK:
-        return None
-    try:
-        vectors = np.array(reply.answer.embeddings, dtype=np.float64)
-    except (TypeError, ValueError):  # of different lengths, or no numbers
-        return None
-    return vectors if vectors.ndim == 2 and len(vectors) == len(texts) else None
+    return np.array(reply.answer.embeddings, dtype=np.float64) if reply.record.outcome is Outcome.OK else None
 
 
 def best(passages: Sequence[str], vectors: Vectors, looked: NDArray[np.float64]) -> list[str]:
