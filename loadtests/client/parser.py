@@ -360,15 +360,17 @@ class Parser:
                 break
 
 
-def unlike(vectors: Sequence[Any], wanted: int) -> str:
-    """What makes these no vectors of so many texts, in a few words; empty where nothing does."""
+def unlike(vectors: Sequence[Any], wanted: int, width: int | None = None) -> str:
+    """What makes these no vectors of so many texts (and so many numbers each), in words; empty where nothing does."""
     if len(vectors) != wanted:
         return f"{len(vectors)} vectors for {wanted} texts"
     try:
         good = all(isinstance(one, list) and one and all(map(math.isfinite, one)) for one in vectors)
     except (TypeError, OverflowError):
         good = False
-    return "" if good and len({len(one) for one in vectors}) == 1 else "vectors that are not as many numbers each"
+    if good and {len(one) for one in vectors} == {width or len(vectors[0])}:
+        return ""
+    return f"vectors that are not {width or 'as many'} numbers each"
 
 
 _COUNTS: Final = (

@@ -57,6 +57,8 @@ class Request:
     asked_tokens: int | None = None
     vectors: int | None = None
     """How many the answer must have: a text is one. None: it is no matter of vectors."""
+    width: int | None = None
+    """How many numbers each of them must have, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ class _Run:
                 outcome = Outcome.ERROR
             elif not answer.ended:
                 outcome, error = Outcome.TRUNCATED, "the stream has no end mark"
-            elif self.request.vectors is not None and (wrong := unlike(answer.embeddings, self.request.vectors)):
+            elif wrong := self._lacking(answer):
                 outcome, error = Outcome.ERROR, f"answered {wrong}"
             else:
                 outcome = Outcome.OK
@@ -265,6 +267,10 @@ class _Run:
             status=self.status, error=self._secrets.said(error),
         )  # fmt: skip
         return Reply(record, answer)
+
+    def _lacking(self, answer: Answer) -> str:
+        asked = self.request
+        return "" if asked.vectors is None else unlike(answer.embeddings, asked.vectors, asked.width)
 
 
 class _Response(HTTPResponse):

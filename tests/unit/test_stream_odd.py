@@ -227,7 +227,8 @@ def test_an_answer_without_the_vectors_that_were_asked_for_is_an_error(
 )  # fmt: skip
 def test_vectors_as_they_should_be(answer: dict[str, Any]) -> None:
     assert heard(json.dumps(answer).encode(), form=Form.WHOLE, vectors=2).record.outcome is Outcome.OK
-    assert unlike([[1.0]], 1) == ""
+    assert unlike([[1.0]], 1) == unlike([[1.0]], 1, 1) == ""
+    assert unlike([[1.0]], 1, 2) == "vectors that are not 2 numbers each"
     assert heard(b'{"embedding": [0.5]}', form=Form.WHOLE, vectors=1).record.outcome is Outcome.OK
 
 
