@@ -1,4 +1,4 @@
-"""A server's words before anybody else sees them: without our secrets, not endless, and all of it writable.
+"""A server's words before anybody else sees them: without our secrets, on one line that can be written, not endless.
 
 Some servers repeat the key that they refuse. Whoever speaks with one puts every word of the answer through this.
 """
@@ -39,6 +39,7 @@ class Secrets:
     def said(self, text: str) -> str:
         """The text as it may be kept and shown. What is cut off is cut off last: no secret is left in halves."""
         text = writable(self.hidden(text[:LOOKED]))
+        text = "".join(one if one.isprintable() else " " for one in text).strip()
         return text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
 
 

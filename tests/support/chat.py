@@ -22,6 +22,8 @@ PASSWORD: Final = "right-and-long"
 TOKEN: Final = "session-of-admin"
 HALF: Final = "session-without-socket"
 """Everything but the socket takes it."""
+REPEATED: Final = "correct-horse-battery"
+"""The refusal of this one has it in it."""
 GAP: Final = 0.02
 STUCK: Final = 1.0
 
@@ -40,6 +42,7 @@ ANSWERS: Final[dict[str, list[tuple[str, Any]]]] = {
         ("chat:message:error", {"error": {"content": "This key may have 2 answers running at the same time."}})
     ],
     "broken": [piece("a"), ("chat:completion", {"error": {"message": "the engine is gone"}})],
+    "telling": [piece("a"), ("chat:completion", {"error": {"message": f"no engine for {TOKEN}"}})],
     "silent": [],
     "stuck": [],
     "cut": [piece("a"), ("cut", None)],
@@ -77,12 +80,14 @@ class Chat:
             self.seen.append({"method": request.method, "path": request.path, "body": request.get_data(as_text=True)})
         free = request.path.startswith(("/api/v1/auths", "/_"))
         if not free and request.headers.get("Authorization") not in {f"Bearer {TOKEN}", f"Bearer {HALF}"}:
-            return {"detail": "401 Unauthorized"}, 401
+            return {"detail": f"401 Unauthorized: {request.headers.get('Authorization')}"}, 401
         return None
 
     def _sign_in(self) -> Any:
         if flask.request.json == {"email": EMAIL, "password": PASSWORD}:
             return {"token": TOKEN, "role": "admin"}
+        if flask.request.json["password"] == REPEATED:
+            return {"detail": [{"msg": "no", "input": flask.request.json}]}, 422
         return {"detail": "The email or password provided is incorrect."}, 400
 
     def _join(self, sid: str, auth: Any) -> Any:
