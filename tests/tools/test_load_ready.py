@@ -126,6 +126,44 @@ def test_another_programs_port(one: Engine) -> None:
         assert "has no OpenAI-compatible API: GET /v1/models answered 200" in refused(target(page.address))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"HTTP/1.1 401 {KEY}\r\n\r\n", f"Bearer {KEY}\r\n\r\n", f"HTTP/1.1 403 no\r\n\r\nno, Bearer {KEY}",
+        f'HTTP/1.1 429 no\r\n\r\n{{"error":{{"message":"{KEY}"}}}}', f"HTTP/1.1 200 OK\r\n\r\n{'-' * 155}{KEY}",
+        f'HTTP/1.1 200 OK\r\n\r\n{{"data":[{{"id":"{KEY}"}}]}}',
+    ],
+)  # fmt: skip
+def test_a_key_that_the_server_repeats_is_not_said(said: str) -> None:
+    with saying(said.encode()) as address:
+        told = refused(target(address))
+    assert not [KEY[at : at + 8] for at in range(len(KEY) - 7) if KEY[at : at + 8] in told]
+    assert "-sk" not in told
+
+
+def test_a_list_that_is_too_long_is_none() -> None:
+    with saying(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (5 << 20)) as address:
+        assert "has no OpenAI-compatible API: GET /v1/models answered more than 4 MiB" in refused(target(address))
+
+
+def test_half_characters_and_nests_in_a_list_are_words(one: Engine) -> None:
+    with saying(b'HTTP/1.1 500 no\r\n\r\n{"error":{"message":"bad \\ud800"}}') as address:
+        refused(target(address)).encode()
+    with saying(b'HTTP/1.1 200 OK\r\n\r\n{"data":[{"id":"\\ud800"}]}') as address:
+        refused(target(address)).encode()
+    with saying(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 99999) as address:
+        assert "has no OpenAI-compatible API" in refused(target(address))
+
+
+def test_embeddings_that_are_none_are_nothing_to_measure() -> None:
+    body = b'{"data":[{"id":"embedding"}]}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with saying(head + body) as address:  # the same for the list and for the question
+        assert "failed (200: answered vectors that are not as many numbers each)" in refused(
+            target(address), embedding=True
+        )
+
+
 def test_https_in_place_of_http_and_the_other_way_round(one: Engine, tmp_path: Path) -> None:
     assert "does not speak TLS" in refused(target(one.address, "https"))
     certificate, key = issued(["localhost"])
