@@ -82,7 +82,8 @@ class Answer:
 class Parser:
     """Reads one answer: `feed` its bytes in order, each with its arrival, then `close` once.
 
-    It never raises for what a server sends: the answer's `error` says it, without the secrets.
+    It never raises for what a server sends: the answer's `error` says it, and quotes none of the secrets. (A server's
+    own words in it are as they came.)
     """
 
     def __init__(self, form: Form, encoding: str = "", secrets: Secrets | None = None) -> None:
@@ -165,7 +166,7 @@ class Parser:
         self.full, self._tail, self._data = True, [], []
 
     def _fail(self, why: str) -> None:
-        self._answer.error = self._answer.error or self._secrets.said(why)
+        self._answer.error = self._answer.error or why
 
     def _unread(self, why: str, data: bytes) -> None:
         text = self._secrets.hidden(data[:LOOKED].decode(errors="replace"))
@@ -201,7 +202,7 @@ class Parser:
             return
         try:
             self._take(value, whole=whole)
-        except (AttributeError, TypeError, KeyError, ValueError, RecursionError):
+        except (AttributeError, TypeError, KeyError, ValueError):
             self._unread("in a form that no engine has", data)
             return
         now = len(self._answer.pieces_ns), len(self._visible)

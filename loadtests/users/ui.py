@@ -204,7 +204,7 @@ class Heard:
 
     def failed(self, outcome: Outcome, error: str) -> None:
         """It is over, and did not go well."""
-        self.outcome, self.error, self.done_ns = outcome, self.secrets.said(error), time.monotonic_ns()
+        self.outcome, self.error, self.done_ns = outcome, error, time.monotonic_ns()
 
     def refused(self, error: Refused | SocketError) -> None:
         """The chat, or the gateway before it, did not take it."""

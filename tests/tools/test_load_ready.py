@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,25 @@ def test_a_key_that_the_server_repeats_is_not_said(said: str) -> None:
 def test_a_list_that_is_too_long_is_none() -> None:
     with saying(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (5 << 20)) as address:
         assert "has no OpenAI-compatible API: GET /v1/models answered more than 4 MiB" in refused(target(address))
+
+
+def test_a_list_without_an_end_is_not_read_on() -> None:
+    sent = 0
+
+    def serve(connection: socket.socket) -> None:
+        nonlocal sent
+        with connection, suppress(OSError):
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while sent < 64 << 20:
+                sent += connection.send(b" " * (1 << 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: serve(server.accept()[0]), daemon=True)
+        thread.start()
+        assert "more than 4 MiB" in refused(target(f"127.0.0.1:{server.getsockname()[1]}"))
+    thread.join(5)
+    assert 4 << 20 < sent < 32 << 20
 
 
 def test_half_characters_and_nests_in_a_list_are_words(one: Engine) -> None:
