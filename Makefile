@@ -36,6 +36,9 @@ typed = $(filter command line,$(origin $(1)))
 $(foreach word,$(WORDS),$(if $(call typed,$(word)),,$(eval unexport $(word))))
 OPS = @$(PYTHON) -m ops.venv runtime && exec .venv/bin/python -m ops
 DEV = @$(PYTHON) -m ops.venv dev
+# What is typed after `make` stands in the list of processes.
+SEEN := error: KEY=… typed after make can be seen by others: leave it out, and type `read -rs KEY && export KEY` first
+UNSEEN = @$(if $(filter command line,$(origin KEY)),echo '$(SEEN)' >&2; exit 2)
 
 TARGETS := help up ask open status logs plan calibrate load baseline size preview down destroy env trust ca-renew password \
 	key keys basic client adopt doctor check test lint format gateway-test contract attack lock locks-python bench-deploy \
@@ -95,7 +98,8 @@ plan: ## whether the models fit, and what would [FORMAT=json] [GGUF=file, https:
 	$(OPS) plan
 calibrate: ## what this machine was measured to do, for the plan: RUN=<folder of a load run> | RATES="model=answers:tokens/s,… …" [DEPTH=512]
 	$(OPS) calibrate
-load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…] [TAX=1 [DIRECT=…]]; URL=… KEY=… [CA=…]
+load: ## how much this box bears: [PROFILE=chat] [USERS=… | RATE=… | SEARCH=users|rate] [FOR=2m] [SLO=…] [TAX=1 [DIRECT=…]]; URL=… [CA=…], its KEY exported
+	$(UNSEEN)
 	$(DEV)
 	@.venv/bin/python -m ops load
 baseline: ## keep the newest load run [RUN=folder] for this hardware, model and load: `make load … GATE=1` with the same words is held against it
@@ -129,7 +133,8 @@ format: ## put the Python files into the house format
 gateway-test: ## Go tests of the gateway's handlers and of the image mirror
 	$(DEV)
 	@.venv/bin/python -m ops gateway-test
-contract: ## prove what clients are promised; URL=… KEY=… [CA=… WRONG_PASSWORDS=1]: on a deployed platform [SLOW=1]
+contract: ## prove what clients are promised; URL=… [CA=… WRONG_PASSWORDS=1], its KEY exported: on a deployed platform [SLOW=1]
+	$(UNSEEN)
 	$(DEV)
 	@.venv/bin/python -m ops contract
 attack: ## at least 1,000 hostile requests, judged by what was seen behind the gateway [SEED=… N=…] [ONLY=number]

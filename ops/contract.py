@@ -30,7 +30,10 @@ def words(request: Request, key: str) -> list[str]:
     elif not re.fullmatch(r"https://[^/?#\s]+/?", request.url):
         raise OpsError(f"URL={request.url}: write the gateway's own address, for example URL=https://llm.example.org")
     elif not key:
-        raise OpsError("URL=… also needs a key that may chat: KEY=…, typed or exported (`make key NAME=…` makes one)")
+        raise OpsError(
+            "URL=… also needs a key that may chat (`make key NAME=…` makes one): `read -rs KEY && export KEY` "
+            "(typed after make, others could see it)"
+        )
     elif request.ca and not Path(request.ca).is_file():
         raise OpsError(f"CA={request.ca}: there is no such file; it is the certificate that the gateway is trusted by")
     else:

@@ -7,16 +7,24 @@ However the network cut the bytes, the same answer comes out: an event counts fr
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
+
+from loadtests.client.secret import LOOKED, Secrets, writable
 
 THINK: Final = ("<think>", "</think>")
 DONE: Final = b"[DONE]"
 TEXTS: Final = (b'"content":"', b'"content": "', b'"text":"', b'"text": "', b'"response":"')
 LESSONS: Final = 8
+LONGEST: Final = 16 << 20
+"""Bytes of an event, a line, or an answer that comes whole. What is longer is none: it would fill the memory."""
+MANY: Final = 10**9
+"""Tokens. More has no answer, and what counts them has 64 bits."""
 
 
 class Form(StrEnum):
@@ -74,16 +82,21 @@ class Answer:
 class Parser:
     """Reads one answer: `feed` its bytes in order, each with its arrival, then `close` once.
 
-    It never raises for what a server sends: the answer's `error` says it.
+    It never raises for what a server sends: the answer's `error` says it, and quotes none of the secrets. (A server's
+    own words in it are as they came.)
     """
 
-    def __init__(self, form: Form, encoding: str = "") -> None:
+    def __init__(self, form: Form, encoding: str = "", secrets: Secrets | None = None) -> None:
+        self.full = False
+        """An event was too long; nothing more is taken."""
         self._form = form
+        self._secrets = secrets or Secrets()
         self._answer = Answer()
         self._visible: list[tuple[int, str]] = []
         self._reasoning: list[str] = []
         self._tail: list[bytes] = []
         self._data: list[bytes] = []
+        self._tail_size = self._data_size = 0
         self._at = 0
         self._after_return = False
         self._like: tuple[bytes, bytes] | None = None
@@ -100,6 +113,8 @@ class Parser:
         if self._frame and not (self._tail or self._data) and (text := self._alike(data, *self._frame)):
             self._at, self._after_return = at_ns, False
             return self._piece(text, "", "")
+        if self.full:
+            return None
         if self._unpack is not None:
             try:
                 data = self._unpack.decompress(data)
@@ -114,6 +129,9 @@ class Parser:
         if self._form is Form.WHOLE or (b"\n" not in data and b"\r" not in data):
             self._after_return = False
             self._tail.append(data)
+            self._tail_size += len(data)
+            if self._tail_size + self._data_size > LONGEST:
+                self._overflow()
             return None
         self._after_return = data.endswith(b"\r")
         if self._tail:
@@ -121,9 +139,12 @@ class Parser:
         # Of bytes, splitlines knows \n, \r and \r\n only, as the format does.
         lines = data.splitlines()
         self._tail = [] if data.endswith((b"\n", b"\r")) else [lines.pop()]
+        self._tail_size = len(self._tail[0]) if self._tail else 0
         line = self._event_line if self._form is Form.EVENTS else self._value
         for one in lines:
             line(one)
+        if self._tail_size + self._data_size > LONGEST:
+            self._overflow()
         return None
 
     def close(self) -> Answer:
@@ -136,16 +157,27 @@ class Parser:
             self._value(rest, whole=self._form is Form.WHOLE)
         self._answer.reasoning = "".join(self._reasoning)
         self._part_thoughts()
+        self._answer.text, self._answer.reasoning = writable(self._answer.text), writable(self._answer.reasoning)
         return self._answer
+
+    def _overflow(self) -> None:
+        """Lets go of an event that has no end, and takes nothing more."""
+        self._fail(f"an event of more than {LONGEST >> 20} MiB")
+        self.full, self._tail, self._data = True, [], []
 
     def _fail(self, why: str) -> None:
         self._answer.error = self._answer.error or why
 
+    def _unread(self, why: str, data: bytes) -> None:
+        text = self._secrets.hidden(data[:LOOKED].decode(errors="replace"))
+        self._fail(f"{why}: {text[:60]!r}" + (", cut" if len(text) > 60 else ""))
+
     def _event_line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            self._data_size += len(line) + 1
         elif not line and self._data:
-            data, self._data = self._data, []
+            data, self._data, self._data_size = self._data, [], 0
             self._value(data[0] if len(data) == 1 else b"\n".join(data))
         elif line.startswith(b"\xef\xbb\xbfdata:"):
             self._event_line(line[3:])
@@ -163,15 +195,15 @@ class Parser:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError):
-            self._fail(f"not JSON: {data[:60]!r}" + (", cut" if len(data) > 60 else ""))
+            self._unread("not JSON", data)
             return
         if not isinstance(value, dict):
-            self._fail(f"not an object: {data[:60]!r}")
+            self._unread("not an object", data)
             return
         try:
             self._take(value, whole=whole)
         except (AttributeError, TypeError, KeyError, ValueError):
-            self._fail(f"in a form that no engine has: {data[:60]!r}")
+            self._unread("in a form that no engine has", data)
             return
         now = len(self._answer.pieces_ns), len(self._visible)
         if self._lessons and now == (before[0] + 1, before[1] + 1):
@@ -200,7 +232,7 @@ class Parser:
 
         Such a mark cannot stand within a string of JSON: its quotes would be escaped.
         """
-        plain = text.encode() + b'"'
+        plain = text.encode("utf-8", "surrogatepass") + b'"'
         for mark in TEXTS:
             before, found, rest = data.partition(mark)
             if found and mark not in rest and rest.startswith(plain) and len(text) == self._answer.pieces_chars[-1]:
@@ -238,7 +270,10 @@ class Parser:
                 answer.ended = True
                 answer.finish = str(value.get("done_reason") or "stop")
         elif "data" in value or "embeddings" in value or "embedding" in value:
-            vectors = value.get("data") or value.get("embeddings") or [value.get("embedding")]
+            found = value.get("data") or value.get("embeddings")
+            if not found and (only := value.get("embedding")):
+                found = [only]
+            vectors = found if isinstance(found, list) else []
             answer.vectors = len(vectors)
             answer.embeddings = [one.get("embedding") if isinstance(one, dict) else one for one in vectors]
             answer.ended = True
@@ -260,11 +295,11 @@ class Parser:
 
     def _response_event(self, kind: str, value: dict[str, Any]) -> None:
         if kind == "response.output_text.delta":
-            self._piece(value["delta"], "", "")
+            self._piece(_words(value["delta"]), "", "")
         elif kind in {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}:
-            self._piece("", value["delta"], "")
+            self._piece("", _words(value["delta"]), "")
         elif kind == "response.function_call_arguments.delta":
-            self._piece("", "", value["delta"])
+            self._piece("", "", _words(value["delta"]))
         elif kind in {"response.completed", "response.incomplete"}:
             self._answer.ended = True
             self._answer.finish = "length" if kind == "response.incomplete" else "stop"
@@ -275,7 +310,7 @@ class Parser:
     def _response(self, value: dict[str, Any]) -> None:
         """A response that came whole."""
         for item in value.get("output") or ():
-            self._piece(_words(item.get("content")), "", item.get("arguments") or "")
+            self._piece(_words(item.get("content")), "", _words(item.get("arguments")))
         self._answer.ended = True
         self._usage(value.get("usage"))
 
@@ -298,7 +333,7 @@ class Parser:
         if not isinstance(usage, dict):
             return
         for name, to in _COUNTS:
-            if type(count := usage.get(name)) is int and count >= 0:
+            if type(count := usage.get(name)) is int and 0 <= count <= MANY:
                 setattr(self._answer, to, count)
         for name in ("prompt_tokens_details", "input_tokens_details"):
             if isinstance(details := usage.get(name), dict):
@@ -324,6 +359,19 @@ class Parser:
             if seen > from_:
                 answer.visible_ns = at
                 break
+
+
+def unlike(vectors: Sequence[Any], wanted: int, width: int | None = None) -> str:
+    """What makes these no vectors of so many texts (and so many numbers each), in words; empty where nothing does."""
+    if len(vectors) != wanted:
+        return f"{len(vectors)} vectors for {wanted} texts"
+    try:
+        good = all(isinstance(one, list) and one and all(map(math.isfinite, one)) for one in vectors)
+    except (TypeError, OverflowError):
+        good = False
+    if good and {len(one) for one in vectors} == {width or len(vectors[0])}:
+        return ""
+    return f"vectors that are not {width or 'as many'} numbers each"
 
 
 _COUNTS: Final = (

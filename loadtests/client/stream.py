@@ -28,7 +28,8 @@ import gevent.socket
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from loadtests.client.lag import Lags
-from loadtests.client.parser import Answer, Form, Parser
+from loadtests.client.parser import LONGEST, Answer, Form, Parser, unlike
+from loadtests.client.secret import Secrets
 from loadtests.records import Outcome, Record
 
 SO_TIMESTAMPNS: Final = 35  # Linux; not in Python's socket module
@@ -37,6 +38,7 @@ STAMP: Final = struct.Struct("qq")
 ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 READ: Final = 1  # libev's EV_READ
 HELD: Final = 32  # pieces of an answer that are read before they are looked at
+HEAD: Final = 256 << 10  # characters of the headers and trailers of an answer, more than any server sends
 SECOND: Final = 1_000_000_000
 
 
@@ -53,6 +55,10 @@ class Request:
     session: int = 0
     turn: int = 0
     asked_tokens: int | None = None
+    vectors: int | None = None
+    """How many the answer must have: a text is one. None: it is no matter of vectors."""
+    width: int | None = None
+    """How many numbers each of them must have, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Client:
     certificates are always checked. `at`: host:port to connect to where the URL's mean another place from here.
     `keep` gets the record of every request exactly once, however it ends.
     `total_s` is the longest that a request may take, `idle_s` the longest silence within it.
+    No record repeats the `key`, whatever the other side says.
     Raises ValueError for a URL that is none.
     """
 
@@ -97,6 +104,7 @@ class Client:
         self._authority = parts.netloc.rpartition("@")[2]
         self._context = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
         self._key = key
+        self._secrets = Secrets(key)
         self._worker = worker
         self._connect_s, self._total_s, self._idle_s = connect_s, total_s, idle_s
         self._keep = keep
@@ -134,7 +142,8 @@ class Client:
         killed in it leaves a record that says cancelled. Raises ValueError for a path or header with a line break.
         """
         head = self._head(request)
-        run = _Run(request, self._worker, time.monotonic_ns() if intended_ns is None else intended_ns)
+        now = time.monotonic_ns()
+        run = _Run(request, self._worker, now if intended_ns is None else intended_ns, self._secrets)
         connection: _Connection | None = None
         try:
             connection = self._ready(run)
@@ -198,8 +207,9 @@ class Client:
 class _Run:
     """One request while it runs."""
 
-    def __init__(self, request: Request, worker: int, intended_ns: int) -> None:
+    def __init__(self, request: Request, worker: int, intended_ns: int, secrets: Secrets) -> None:
         self.request = request
+        self._secrets = secrets
         self.worker = worker
         self.intended_ns = intended_ns
         self.sent_ns = time.monotonic_ns()
@@ -224,7 +234,7 @@ class _Run:
         kind = str(response.get("content-type") or "")
         form = Form.of(kind)
         if form is not None:
-            self.parser = Parser(form, str(response.get("content-encoding") or ""))
+            self.parser = Parser(form, str(response.get("content-encoding") or ""), self._secrets)
         elif self.status < 300:
             self.failed(Outcome.ERROR, f"answered {kind or 'without a Content-Type'}, which is no engine's answer")
 
@@ -242,6 +252,8 @@ class _Run:
                 outcome = Outcome.ERROR
             elif not answer.ended:
                 outcome, error = Outcome.TRUNCATED, "the stream has no end mark"
+            elif wrong := self._lacking(answer):
+                outcome, error = Outcome.ERROR, f"answered {wrong}"
             else:
                 outcome = Outcome.OK
         record = Record(
@@ -252,9 +264,13 @@ class _Run:
             pieces_ns=answer.pieces_ns, pieces_chars=answer.pieces_chars, coalesced=answer.coalesced,
             asked_tokens=self.request.asked_tokens, input_tokens=answer.input_tokens,
             cached_tokens=answer.cached_tokens, output_tokens=answer.output_tokens, outcome=outcome,
-            status=self.status, error=error,
+            status=self.status, error=self._secrets.said(error),
         )  # fmt: skip
         return Reply(record, answer)
+
+    def _lacking(self, answer: Answer) -> str:
+        asked = self.request
+        return "" if asked.vectors is None else unlike(answer.embeddings, asked.vectors, asked.width)
 
 
 class _Response(HTTPResponse):
@@ -264,6 +280,20 @@ class _Response(HTTPResponse):
         super().__init__(run.request.method)
         self._run = run
         self.at_ns = 0
+        self._head = 0
+
+    def _on_header_field(self, string: str) -> None:
+        self._count(string)
+        super()._on_header_field(string)
+
+    def _on_header_value(self, string: str) -> None:
+        self._count(string)
+        super()._on_header_value(string)
+
+    def _count(self, string: str) -> None:
+        self._head += len(string)
+        if self._head > HEAD:
+            raise HTTPParseError(f"headers of more than {HEAD >> 10} KiB")
 
     def _on_headers_complete(self) -> int | bool | None:
         skip = super()._on_headers_complete()
@@ -501,6 +531,8 @@ class _Reading:
                 self.response.feed(plain)
             elif not self.response.message_complete:
                 self._end()
+        if self._run.parser is not None and self._run.parser.full:
+            raise HTTPParseError(f"an event of more than {LONGEST >> 20} MiB")
         self._in_chunks = self._in_chunks or str(self.response.get("transfer-encoding")).lower() == "chunked"
 
     def _end(self) -> None:

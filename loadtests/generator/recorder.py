@@ -42,7 +42,7 @@ def pack(records: Sequence[Record]) -> bytes:
         [value.tobytes() if isinstance(value := getattr(one, name), array) else value for name in NAMES]
         for one in records
     ]
-    packed: bytes = msgpack.packb(rows, default=str)
+    packed: bytes = msgpack.packb(rows)
     return packed
 
 

@@ -46,5 +46,5 @@ def request(person: Person, index: int = 0) -> Request:
     body = {"model": model, "input": [one.messages[-1]["content"] for one in passages]}
     return Request(
         path=PATH, body=json.dumps(body).encode(), scenario=Embed.name, model=model, session=person.number, turn=index,
-        asked_tokens=0,
+        asked_tokens=0, vectors=BATCH,
     )  # fmt: skip

@@ -61,4 +61,5 @@ class Native:
         return Request(
             path=f"/ollama/api/{self._call}", body=json.dumps(body).encode(), scenario=self.name, model=body["model"],
             session=person.number, turn=turn.turn, asked_tokens=0 if self._call == "embed" else turn.asked_tokens,
+            vectors=1 if self._call == "embed" else None,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPParseError
 
+from loadtests.client.secret import Secrets
 from loadtests.target import Target
 from loadtests.users.base import CannotGoOn
 from loadtests.users.sockets import Channel, trust
@@ -41,9 +42,15 @@ class Refused(Exception):
 
 
 class Api:
-    """The chat's own interface, as its page uses it. `timeout`: the longest silence, in seconds."""
+    """The chat's own interface, as its page uses it. `timeout`: the longest silence, in seconds.
 
-    def __init__(self, url: str, *, token: str = "", ca: Path | None = None, timeout: float = 600) -> None:
+    Nothing that it raises repeats the token, or the `password` that goes over it.
+    """
+
+    def __init__(
+        self, url: str, *, token: str = "", password: str = "", ca: Path | None = None, timeout: float = 600
+    ) -> None:
+        self.secrets = Secrets(token, password)
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         self._headers = {
@@ -66,10 +73,11 @@ class Api:
             said = bytes(answer.read()).decode(errors="replace")
             answer.release()
         except (OSError, HTTPParseError) as error:
-            why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            told = self.secrets.said(str(error)) or type(error).__name__
+            why = "no answer in time" if isinstance(error, TimeoutError) else told
             raise Refused(f"{method} {_shape(path)}: {why}") from None
         if answer.status_code >= 300:
-            raise Refused(f"{method} {_shape(path)}: {reason(said)}", answer.status_code)
+            raise Refused(f"{method} {_shape(path)}: {reason(said, self.secrets)}", answer.status_code)
         return said
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
@@ -87,14 +95,19 @@ class Api:
             f"Content-Type: text/plain\r\n\r\n{text}\r\n--{BOUNDARY}--\r\n"
         )
         kind = f"multipart/form-data; boundary={BOUNDARY}"
-        told = json.loads(self.text("POST", "/api/v1/files/?process=true", body.encode(), kind))
-        file = quote(str(told["id"]))
+        said = self.text("POST", "/api/v1/files/?process=true", body.encode(), kind)
+        try:
+            file = quote(str(json.loads(said)["id"]))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise Refused("the chat took the document without saying which it is") from None
         # The page follows it in a stream of events, which ends with it.
         lines = self.text("GET", f"/api/v1/files/{file}/process/status?stream=true").splitlines()
-        last = json.loads(next((one[5:] for one in reversed(lines) if one.startswith("data:")), "{}"))
-        if last.get("status") != "completed":
-            raise Refused(f"the document was not taken in: {last.get('error') or last.get('status') or 'no status'}")
-        return str(told["id"])
+        with suppress(ValueError, RecursionError):
+            last = json.loads(next((one[5:] for one in reversed(lines) if one.startswith("data:")), "{}"))
+            if isinstance(last, dict) and last.get("status") == "completed":
+                return file
+            lines = [str(last.get("error") or last.get("status")) if isinstance(last, dict) else str(last)]
+        raise Refused(f"the document was not taken in: {reason(lines[-1] if lines else 'no status', self.secrets)}")
 
 
 class Account:
@@ -120,14 +133,15 @@ def model(api: Api, target: Target) -> str:
     try:
         wanted = target.model
         if wanted == Target.model:
-            wanted = str(api.json("GET", "/api/config")["default_models"] or "").partition(",")[0]
+            told = str(api.json("GET", "/api/config")["default_models"] or "")
+            wanted = api.secrets.said(told).partition(",")[0]
         offered = [str(one["id"]) for one in api.json("GET", "/api/models")["data"]]
     except (Refused, KeyError, TypeError) as error:
         raise CannotGoOn(f"the chat does not tell its models: {error}") from None
     if wanted not in offered:
+        there = api.secrets.said(", ".join(offered)) or "none"
         raise CannotGoOn(
-            f"the chat does not offer the model {wanted!r}; there are: {', '.join(offered) or 'none'}. "
-            "Name one with MODEL=…, by its own name"
+            f"the chat does not offer the model {wanted!r}; there are: {there}. Name one with MODEL=…, by its own name"
         )
     return wanted
 
@@ -184,7 +198,7 @@ def sign_in(target: Target, environment: Mapping[str, str]) -> SignedIn:
             f"people of the chat sign in: {EMAIL} and {PASSWORD} say as whom (`make load` on a stack of "
             "this machine sets them)"
         )
-    api = Api(target.url, ca=target.ca, timeout=SIGN_IN_S)
+    api = Api(target.url, password=password, ca=target.ca, timeout=SIGN_IN_S)
     try:
         told = api.json("POST", "/api/v1/auths/signin", {"email": email, "password": password})
         return SignedIn((str(told["token"]),), admin=told.get("role") == "admin")
@@ -198,16 +212,15 @@ def sign_in(target: Target, environment: Mapping[str, str]) -> SignedIn:
         raise CannotGoOn(f"the chat at {target.url} does not sign in with a password alone") from None
 
 
-def reason(said: Any) -> str:
-    """Why something failed, in the words of Open WebUI (detail) or of the gateway (error); short, on one line."""
+def reason(said: Any, secrets: Secrets) -> str:
+    """Why something failed, in the words of Open WebUI (detail) or of the gateway (error); short, without secrets."""
     told = said
     if isinstance(said, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             told = json.loads(said)
     while isinstance(told, dict):
         told = next((told[name] for name in ("detail", "error", "message", "content") if told.get(name)), str(told))
-    text = str(told)
-    return "".join(one if one.isprintable() else " " for one in text)[:200].strip() or "no reason given"
+    return secrets.said(str(told))[:200] or "no reason given"
 
 
 def _shape(path: str) -> str:

@@ -55,7 +55,8 @@ class Rag:
             if index > first:
                 yield turn.think_s
             asked = wanted(turn)
-            looked = embedded(client, person, [asked], f"{self.name} question", index)
+            width = None if vectors is None else vectors.shape[1]
+            looked = embedded(client, person, [asked], f"{self.name} question", index, width=width)
             if looked is None:
                 return
             found = passages if vectors is None else best(passages, vectors, looked[0])
@@ -75,8 +76,9 @@ class Rag:
         if first and vectors is None:
             return
         looked = embedded(
-            client, person, [wanted(turn)], f"{self.name} question", turn.turn, None if first else intended_ns
-        )
+            client, person, [wanted(turn)], f"{self.name} question", turn.turn, None if first else intended_ns,
+            width=None if vectors is None else vectors.shape[1],
+        )  # fmt: skip
         if looked is None:
             return
         found = passages if vectors is None else best(passages, vectors, looked[0])
@@ -102,24 +104,22 @@ def document(person: Person) -> list[str]:
 
 
 def embedded(
-    client: Client, person: Person, texts: Sequence[str], scenario: str, turn: int, intended_ns: int | None = None
-) -> Vectors | None:
-    """The vectors of texts, a row each; None where there is no good answer, which the record tells of."""
+    client: Client, person: Person, texts: Sequence[str], scenario: str, turn: int, intended_ns: int | None = None,
+    *, width: int | None = None,
+) -> Vectors | None:  # fmt: skip
+    """The vectors of texts, a row each; None where there is no good answer, which the record tells of.
+
+    `width`: how long a row is, where it is known already.
+    """
     body = json.dumps({"model": person.target.embedding_model, "input": list(texts)}).encode()
     reply = client.ask(
         Request(
             path="/v1/embeddings", body=body, scenario=scenario, model=person.target.embedding_model,
-            session=person.number, turn=turn, asked_tokens=0,
+            session=person.number, turn=turn, asked_tokens=0, vectors=len(texts), width=width,
         ),
         intended_ns,
     )  # fmt: skip
-    if reply.record.outcome is not Outcome.OK:
-        return None
-    try:
-        vectors = np.array(reply.answer.embeddings, dtype=np.float64)
-    except (TypeError, ValueError):  # of different lengths, or no numbers
-        return None
-    return vectors if vectors.ndim == 2 and len(vectors) == len(texts) else None
+    return np.array(reply.answer.embeddings, dtype=np.float64) if reply.record.outcome is Outcome.OK else None
 
 
 def best(passages: Sequence[str], vectors: Vectors, looked: NDArray[np.float64]) -> list[str]:

@@ -24,8 +24,12 @@ import gevent
 import websocket
 from gevent.queue import Queue
 
+from loadtests.client.secret import Secrets
+
 PATH: Final = "/ws/socket.io/?EIO=4&transport=websocket"
 LOST: Final = "lost"
+ODD: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What comes of JSON in a form that nobody knows."""
 JOIN: Final = 0
 """The number under which the answer to signing in comes."""
 
@@ -73,6 +77,7 @@ class Channel:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         self._lost = ""
+        self._secrets = Secrets(token)
         self._listeners: dict[str, Queue[Event]] = {}
         self._at_ns = 0
         try:
@@ -84,12 +89,12 @@ class Channel:
         except websocket.WebSocketBadStatusException as error:
             raise SocketError(f"the chat's socket was refused with {error.status_code}", error.status_code) from None
         except (OSError, websocket.WebSocketException, ValueError) as error:
-            raise SocketError(f"the chat's socket does not open: {error}") from None
+            raise SocketError(f"the chat's socket does not open: {self._secrets.said(str(error))}") from None
         try:
             self.session = self._sign_in(token)
-        except (OSError, websocket.WebSocketException, ValueError, KeyError, TypeError) as error:
+        except (OSError, websocket.WebSocketException, *ODD) as error:
             self._socket.close()
-            raise SocketError(f"the chat's socket does not speak Socket.IO: {error}") from None
+            raise SocketError(f"the chat's socket does not speak Socket.IO: {self._secrets.said(str(error))}") from None
         except SocketError:
             self._socket.close()
             raise
@@ -135,7 +140,7 @@ class Channel:
         """The next packet of a kind, while nobody listens for others."""
         while not (text := self._next()).startswith(kind):
             if text.startswith(("41", "44", "1")):
-                raise SocketError(f"the chat's socket refuses the session: {text[2:100]}")
+                raise SocketError(f"the chat's socket refuses the session: {self._secrets.said(text[2:])[:100]}")
         return text[len(kind) :]
 
     def _next(self) -> str:
@@ -157,8 +162,8 @@ class Channel:
                 self._tell(self._next())
         except websocket.WebSocketTimeoutException:
             self._gone(f"nothing came for {self._silence:g} s, not even a ping")
-        except (OSError, websocket.WebSocketException, ValueError) as error:
-            self._gone(str(error) or type(error).__name__)
+        except (OSError, websocket.WebSocketException, *ODD) as error:
+            self._gone(self._secrets.said(str(error)) or type(error).__name__)
 
     def _tell(self, text: str) -> None:
         if text.startswith(("41", "1")):

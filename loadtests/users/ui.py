@@ -14,10 +14,13 @@ from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import quote
 
 import gevent
 from gevent.queue import Empty
 
+from loadtests.client.parser import MANY
+from loadtests.client.secret import Secrets
 from loadtests.client.stream import Client
 from loadtests.records import Outcome, Record
 from loadtests.users.base import Person
@@ -98,7 +101,7 @@ class Talk:
 
     def bring(self, passages: Sequence[str], intended_ns: int | None = None) -> bool:
         """Uploads a document, until its passages are embedded; kept as a record without tokens. Did it work?"""
-        heard = Heard(intended_ns)
+        heard = Heard(self._account.api.secrets, intended_ns)
         try:
             with self._person.flight, gevent.Timeout(self._total_s, Empty):
                 file = self._account.api.upload(NAME, "\n\n".join(passages))
@@ -114,7 +117,7 @@ class Talk:
 
     def say(self, text: str, turn: Turn, intended_ns: int | None = None) -> bool:
         """Sends a message and listens until its answer is over; kept as a record. Is there an answer?"""
-        message, heard = str(uuid.uuid4()), Heard(intended_ns)
+        message, heard = str(uuid.uuid4()), Heard(self._account.api.secrets, intended_ns)
         try:
             channel = self._account.channel()  # opens it where it is not: as a page that was just opened
             timeout = gevent.Timeout(self._total_s, Empty)
@@ -144,9 +147,10 @@ class Talk:
             self._tidy()
 
     def _tidy(self) -> None:
+        chat = quote(self._chat, errors="replace")
         for method, path in (
-            ("POST", f"/api/tasks/chat/{self._chat}/stop" if self._open else ""),
-            ("DELETE", f"/api/v1/chats/{self._chat}" if self._chat else ""),
+            ("POST", f"/api/tasks/chat/{chat}/stop" if self._open else ""),
+            ("DELETE", f"/api/v1/chats/{chat}" if chat else ""),
             *(("DELETE", f"/api/v1/files/{one['id']}") for one in self._files),
         ):
             if path:
@@ -182,6 +186,7 @@ def _times() -> array[int]:
 class Heard:
     """What came of one message, as far as it was heard. `intended_ns`: None for when it is sent."""
 
+    secrets: Secrets
     intended_ns: int | None = None
     sent_ns: int = field(default_factory=time.monotonic_ns)
     headers_ns: int | None = None
@@ -223,7 +228,7 @@ class Heard:
         if event.kind not in {"response:completion", "chat:completion", "chat:message:error"}:
             return False
         if error := data.get("error"):
-            why = reason(error)
+            why = reason(error, self.secrets)
             self.failed(Outcome.LIMIT if limited(why) else Outcome.ERROR, why)
             return True
         if data.get("type") in {ANSWER, THOUGHT}:
@@ -265,4 +270,4 @@ def limited(why: str) -> bool:
 
 
 def _count(*values: object) -> int | None:
-    return next((one for one in values if type(one) is int and one >= 0), None)
+    return next((one for one in values if type(one) is int and 0 <= one <= MANY), None)

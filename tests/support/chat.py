@@ -34,6 +34,8 @@ MEMBER: Final = "member@localhost"
 """Somebody without rights of an administrator, with the same password."""
 PAGE: Final = 3
 """Of what is listed; the real one has 30 accounts and 50 documents on a page."""
+REPEATED: Final = "correct-horse-battery"
+"""The refusal of this one has it in it."""
 GAP: Final = 0.02
 STUCK: Final = 1.0
 
@@ -52,6 +54,7 @@ ANSWERS: Final[dict[str, list[tuple[str, Any]]]] = {
         ("chat:message:error", {"error": {"content": "This key may have 2 answers running at the same time."}})
     ],
     "broken": [piece("a"), ("chat:completion", {"error": {"message": "the engine is gone"}})],
+    "telling": [piece("a"), ("chat:completion", {"error": {"message": f"no engine for {TOKEN}"}})],
     "silent": [],
     "stuck": [],
     "cut": [piece("a"), ("cut", None)],
@@ -117,7 +120,7 @@ class Chat:
         if request.path == "/api/v1/auths/signin":
             return None
         if who is None:
-            return {"detail": "401 Unauthorized"}, 401
+            return {"detail": f"401 Unauthorized: {request.headers.get('Authorization')}"}, 401
         if request.path.startswith(("/api/v1/auths", "/api/v1/users")):
             if who.role != "admin":
                 return {"detail": "Unauthorized"}, 401
@@ -141,6 +144,8 @@ class Chat:
 
     def _sign_in(self) -> Any:
         asked = flask.request.json or {}
+        if asked["password"] == REPEATED:
+            return {"detail": [{"msg": "no", "input": asked}]}, 422
         one = next((one for one in self.accounts if one.email == asked["email"]), None)
         if one is None or asked["password"] != PASSWORD:
             return {"detail": "The email or password provided is incorrect."}, 400

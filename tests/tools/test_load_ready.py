@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,63 @@ def test_another_programs_port(one: Engine) -> None:
         assert "does not speak TLS" in refused(target(address, "https"))
     with web_application() as page:
         assert "has no OpenAI-compatible API: GET /v1/models answered 200" in refused(target(page.address))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"HTTP/1.1 401 {KEY}\r\n\r\n", f"Bearer {KEY}\r\n\r\n", f"HTTP/1.1 403 no\r\n\r\nno, Bearer {KEY}",
+        f'HTTP/1.1 429 no\r\n\r\n{{"error":{{"message":"{KEY}"}}}}', f"HTTP/1.1 200 OK\r\n\r\n{'-' * 155}{KEY}",
+        f'HTTP/1.1 200 OK\r\n\r\n{{"data":[{{"id":"{KEY}"}}]}}',
+    ],
+)  # fmt: skip
+def test_a_key_that_the_server_repeats_is_not_said(said: str) -> None:
+    with saying(said.encode()) as address:
+        told = refused(target(address))
+    assert not [KEY[at : at + 8] for at in range(len(KEY) - 7) if KEY[at : at + 8] in told]
+    assert "-sk" not in told
+
+
+def test_a_list_that_is_too_long_is_none() -> None:
+    with saying(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (5 << 20)) as address:
+        assert "has no OpenAI-compatible API: GET /v1/models answered more than 4 MiB" in refused(target(address))
+
+
+def test_a_list_without_an_end_is_not_read_on() -> None:
+    sent = 0
+
+    def serve(connection: socket.socket) -> None:
+        nonlocal sent
+        with connection, suppress(OSError):
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while sent < 64 << 20:
+                sent += connection.send(b" " * (1 << 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: serve(server.accept()[0]), daemon=True)
+        thread.start()
+        assert "more than 4 MiB" in refused(target(f"127.0.0.1:{server.getsockname()[1]}"))
+    thread.join(5)
+    assert 4 << 20 < sent < 32 << 20
+
+
+def test_half_characters_and_nests_in_a_list_are_words(one: Engine) -> None:
+    with saying(b'HTTP/1.1 500 no\r\n\r\n{"error":{"message":"bad \\ud800"}}') as address:
+        refused(target(address)).encode()
+    with saying(b'HTTP/1.1 200 OK\r\n\r\n{"data":[{"id":"\\ud800"}]}') as address:
+        refused(target(address)).encode()
+    with saying(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 99999) as address:
+        assert "has no OpenAI-compatible API" in refused(target(address))
+
+
+def test_embeddings_that_are_none_are_nothing_to_measure() -> None:
+    body = b'{"data":[{"id":"embedding"}]}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with saying(head + body) as address:  # the same for the list and for the question
+        assert "failed (200: answered vectors that are not as many numbers each)" in refused(
+            target(address), embedding=True
+        )
 
 
 def test_https_in_place_of_http_and_the_other_way_round(one: Engine, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import csv
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -313,6 +315,55 @@ def test_a_server_that_goes_wrong_under_load_is_no_pass(
     assert "gate errors: FAIL" in run.out
     words = {"limit": "hit a limit (429)", "timeout": "failed ("}.get(outcome, "failed (")
     assert words in run.err, "progress says it while it happens"
+
+
+@pytest.mark.parametrize("words", [{"USERS": "3", "FOR": "2s"}, {"RATE": "20", "FOR": "2s", "PROFILE": "embed"}])
+def test_a_key_that_the_server_repeats_is_nowhere(one: Engine, tmp_path: Path, words: dict[str, str]) -> None:
+    one.play(**ANSWER | {"fault": "echo_key"})
+    one.next(*[ANSWER] * WARM_UP)
+    _, run = ran(tmp_path, one.address, **words)
+    texts = {path.name: path.read_text() for path in run.folder.iterdir()} | {"out": run.out, "err": run.err}
+    assert len(texts) == 6
+    assert "Incorrect API key provided: Bearer (the key)" in texts["requests.csv"]
+    parts = [KEY[at : at + 8] for at in range(len(KEY) - 7)]
+    assert [(name, part) for name, text in texts.items() for part in parts if part in text] == []
+
+
+def test_a_key_that_the_server_repeats_before_the_load(one: Engine, tmp_path: Path) -> None:
+    one.play(fault="echo_key")
+    status, run = ran(tmp_path, one.address, USERS="1")
+    assert status == 2
+    assert "failed (401: Incorrect API key provided: Bearer (the key))" in run.err
+    assert not [KEY[at : at + 8] for at in range(len(KEY) - 7) if KEY[at : at + 8] in run.err + run.out]
+
+
+@contextmanager
+def dripping() -> Iterator[str]:
+    """A server whose list of models comes a byte a second, without an end."""
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n")
+            while not over.wait(1):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: serve(server.accept()[0]), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        over.set()
+    thread.join(5)
+
+
+def test_a_list_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    with dripping() as address:
+        began = time.monotonic()
+        status, run = ran(tmp_path, address, USERS="1")
+    assert status == 2
+    assert "did not answer within 10 s" in run.err
+    assert time.monotonic() - began < 30
 
 
 def test_objectives_that_can_never_hold(one: Engine, tmp_path: Path) -> None:

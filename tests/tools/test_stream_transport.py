@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.socket
 import pytest
+from gevent.server import StreamServer
 
 from loadtests.client.lag import Lags
+from loadtests.client.secret import Secrets
 from loadtests.client.stream import Client, Request, _Reading, _Run
 from loadtests.records import Outcome, Record
 from tests.support.certificates import issued
@@ -81,7 +84,7 @@ def test_what_the_engine_had_of_the_prompt_is_in_the_record(client: Client, one:
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
 def test_embeddings(client: Client, path: str) -> None:
-    reply = client.ask(Request(path=path, body=b'{"model": "all-minilm", "input": ["a b", "c"]}'))
+    reply = client.ask(Request(path=path, body=b'{"model": "all-minilm", "input": ["a b", "c"]}', vectors=2))
     assert (reply.record.outcome, reply.answer.vectors, reply.record.input_tokens) == (Outcome.OK, 2, 3)
     assert (reply.record.first_ns, reply.record.output_tokens) == (None, None)
 
@@ -235,7 +238,7 @@ class TestPiecesThatAreHeld:
     def read(*parts: bytes, closed: bool = False) -> tuple[_Run, _Reading]:
         """Each part is there when the one before was read."""
         there, here = gevent.socket.socketpair()
-        run = _Run(asking(), 0, 0)
+        run = _Run(asking(), 0, 0, Secrets())
         reading = _Reading(here, None, run, Lags())
         for part in parts:
             there.sendall(part)
@@ -287,6 +290,54 @@ class TestPiecesThatAreHeld:
         run, _ = self.read(self.HEAD, *self.said(40))
         moments = list(run.reply().answer.pieces_ns)
         assert moments == sorted(set(moments))
+
+
+@contextmanager
+def telling(head: bytes, block: bytes = b"") -> Iterator[str]:
+    """A server that says this, and the block again and again, without an end."""
+
+    def serve(connection: gevent.socket.socket, _: object) -> None:
+        with suppress(OSError), closing(connection):
+            connection.recv(65536)
+            connection.sendall(head)
+            while block:
+                connection.sendall(block)
+
+    server = StreamServer(("127.0.0.1", 0), serve)
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.stop()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "block", "words"),
+    [
+        (CHUNKED, chunk(b"x" * 65536), "an event of more than 16 MiB"),
+        (CHUNKED, chunk(b"data: x\n" * 8192), "an event of more than 16 MiB"),
+        (PLAIN, b"[" * 65536, "an event of more than 16 MiB"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x" * 65536, "headers of more than 256 KiB"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Y: z\r\n" * 8192, "headers of more than 256 KiB"),
+        (CHUNKED + b"0\r\n", b"X-Y: z\r\n" * 8192, "headers of more than 256 KiB"),
+    ],
+    ids=["a line", "lines of one event", "a whole answer", "a header", "headers", "trailers"],
+)
+def test_what_has_no_end_ends_the_request(head: bytes, block: bytes, words: str) -> None:
+    with telling(head, block) as url, Client(url, total_s=60) as client:
+        record = client.ask(asking()).record
+    assert (record.outcome, record.error) == (Outcome.ERROR, words)
+
+
+def test_what_is_long_but_ends_is_read() -> None:
+    said = b'{"data":[{"embedding":[0.1]}],"x":"' + b"x" * (15 << 20) + b'"}'
+    head = PLAIN[:-2] + b"Content-Length: %d\r\n\r\n" % len(said)
+    with telling(head + said) as url, Client(url, total_s=60) as client:
+        assert client.ask(Request(path="/", body=b"{}", vectors=1)).record.outcome is Outcome.OK
 
 
 def test_a_killed_request_leaves_its_record(client: Client, one: Engine, kept: list[Record]) -> None:

@@ -145,6 +145,19 @@ def test_what_does_not_work_is_told_in_a_sentence(
     assert not (tmp_path / "tax.json").exists()
 
 
+def test_a_key_that_is_repeated_is_not_told(
+    one: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = "sk-of-the-gateway-0123456789"
+    one.next({}, {}, {"fault": "echo_key"})  # directly twice, then through it
+    what = asked(one, Way(url=f"http://{one.address}", model=MODEL))
+    assert program(tmp_path, what.model_dump_json(), key, monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "through the gateway, " in said.err
+    assert "Incorrect API key provided: Bearer (the key)" in said.err
+    assert not [key[at : at + 8] for at in range(len(key) - 7) if key[at : at + 8] in said.err + said.out]
+
+
 def test_a_run_carries_what_was_measured_before_it(one: Engine, tmp_path: Path) -> None:
     found = Tax(
         direct="http://engine", through="https://gateway", model="m", router="not present", seed=1, tokens=8,

@@ -33,7 +33,7 @@ def test_a_deployed_platform_is_named_and_its_key_is_not(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("env", "key", "said"),
     [
-        ({"URL": "https://a.example"}, "", "KEY="), ({"URL": "http://a.example"}, "k", "https://"),
+        ({"URL": "https://a.example"}, "", "export KEY"), ({"URL": "http://a.example"}, "k", "https://"),
         ({"URL": "https://a.example/v1"}, "k", "https://"),
         ({"URL": "https://a.example", "CA": "/nowhere"}, "k", "no such file"),
         ({"CA": "/nowhere"}, "", "URL="), ({"WRONG_PASSWORDS": "1"}, "", "URL="),

@@ -38,6 +38,21 @@ def test_typed_words_are_passed_on_whatever_the_shell_has() -> None:
     assert passed_on(dict.fromkeys(WORDS, "/data"), *(f"{word}={value}" for word, value in typed.items())) == typed
 
 
+@pytest.mark.parametrize("target", ["load", "contract"])
+def test_a_key_that_is_typed_is_refused_and_one_of_the_shell_is_not(target: str) -> None:
+    def planned(*typed: str, **shell: str) -> subprocess.CompletedProcess[str]:
+        # Nothing else is run: the next line's interpreter fails.
+        command = ["make", "-s", "--no-print-directory", target, "PYTHON=false", *typed]
+        environment = {"PATH": os.environ["PATH"], **shell}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    typed, shell = planned("KEY=sk-0123456789"), planned(KEY="sk-0123456789")
+    assert typed.returncode == shell.returncode == 2
+    assert typed.stderr.startswith("error: KEY=… typed after make can be seen by others: leave it out, and type `read")
+    assert "sk-0123" not in typed.stdout + typed.stderr
+    assert "typed after make" not in shell.stderr
+
+
 def test_the_benchmark_types_its_words(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + '\nprobe: ; @echo "$$STACK $$Q $$DATA"\n')
     env = {"PATH": os.environ["PATH"], "STACK": "mine", "DATA": "/data"}

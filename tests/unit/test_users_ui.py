@@ -9,13 +9,20 @@ from typing import Any, Final
 
 import pytest
 
+from loadtests.client.parser import MANY
+from loadtests.client.secret import Secrets
+from loadtests.generator.recorder import pack, unpack
 from loadtests.records import Outcome
+from loadtests.target import Target
+from loadtests.users.base import Person
 from loadtests.users.sockets import LOST, Channel, Event
 from loadtests.users.ui import Heard
+from loadtests.workload.profiles import PROFILES
 from tests.support import chat, people
 from tests.support.samples import ROOT
 
 KNOWN: Final = {"LOAD_CHAT_EMAIL": chat.EMAIL, "LOAD_CHAT_PASSWORD": chat.PASSWORD}
+TARGET: Final = Target(url="http://127.0.0.1:1", key="sk-test", ca=None)
 LENGTHS: Final = {"turns": "fixed:1", "think": "fixed:0.01", "input": "fixed:40", "output": "fixed:5"}
 USUAL: Final = {"environment": KNOWN, "lengths": LENGTHS, "patience": 5.0, "leave": 10.0, "upload": False}
 TWO: Final = {"lengths": LENGTHS | {"turns": "fixed:2"}}
@@ -26,6 +33,8 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "limited": {"model": "limited"},
     "refused": {"model": "refused"},
     "broken": {"model": "broken", **TWO},
+    "telling": {"model": "telling"},
+    "password told": {"environment": KNOWN | {"LOAD_CHAT_PASSWORD": chat.REPEATED}},
     "silent": {"model": "silent", "patience": 0.3},
     "stuck": {"model": "stuck", "patience": 0.3},
     "cut": {"model": "cut"},
@@ -33,7 +42,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "unknown model": {"model": "gone"},
     "wrong password": {"people": 3, "environment": KNOWN | {"LOAD_CHAT_PASSWORD": "not-this"}},
     "nobody": {"environment": {}},
-    "wrong token": {"environment": {"LOAD_CHAT_TOKEN": "old"}, "model": "default"},
+    "wrong token": {"environment": {"LOAD_CHAT_TOKEN": "old-token-0123456789"}, "model": "default"},
     "no socket": {"environment": {"LOAD_CHAT_TOKEN": chat.HALF}},
     "together": {"people": 4},
     "early": {"ahead": 0.2},
@@ -145,6 +154,15 @@ def test_what_is_missing_is_named(came: dict[str, dict[str, Any]]) -> None:
     assert came["wrong token"]["stopped"].startswith("the chat does not tell its models: ")
 
 
+def test_no_token_and_no_password_is_repeated(came: dict[str, dict[str, Any]]) -> None:
+    assert only(came["telling"])["error"] == "no engine for (the key)"
+    assert "401 Unauthorized: Bearer (the key)" in came["wrong token"]["stopped"]
+    assert "'password': '(the key)'" in came["password told"]["stopped"]
+    told = json.dumps(came)
+    for secret in (chat.TOKEN, chat.HALF, chat.REPEATED, chat.PASSWORD, "old-token-0123456789"):
+        assert not [at for at in range(len(secret) - 7) if secret[at : at + 8] in told]
+
+
 def test_a_session_that_would_never_hear_anything_is_noticed_at_once(came: dict[str, dict[str, Any]]) -> None:
     record = only(came["no socket"])
     assert (record["outcome"], record["status"]) == ("error", 401)
@@ -203,7 +221,7 @@ def test_what_is_under_way_is_counted_and_only_as_long_as_it_is(came: dict[str, 
 
 
 def heard(*events: tuple[str, Any]) -> Heard:
-    one = Heard()
+    one = Heard(Secrets(chat.TOKEN))
     for at, (kind, data) in enumerate(events):
         if one.take(Event(kind, data, at)):
             break
@@ -211,7 +229,7 @@ def heard(*events: tuple[str, Any]) -> Heard:
 
 
 def test_pieces_that_were_read_together_are_counted_so() -> None:
-    one = Heard()
+    one = Heard(Secrets())
     for at in (5, 5, 9):
         one.take(Event(*chat.piece("ab"), at))
     assert (list(one.pieces_ns), list(one.pieces_chars), one.coalesced) == ([5, 5, 9], [2, 2, 2], 1)
@@ -233,3 +251,24 @@ def test_each_event_is_judged(event: tuple[str, Any], outcome: Outcome) -> None:
     one = heard(event)
     assert one.outcome is outcome
     assert len(one.pieces_ns) == 0
+
+
+@pytest.mark.parametrize("count", [MANY + 1, 10**30, -1, "5", None])
+def test_counts_that_nobody_can_have_are_not_known(count: Any) -> None:
+    usage = {"usage": {"prompt_tokens": count, "completion_tokens": count}}
+    one = heard(("chat:completion", usage), ("chat:completion", {"error": {"message": "bad \ud800"}}))
+    record = one.record("ui", "m", Person(target=TARGET, profile=PROFILES["ui"], seed=1, number=7))
+    assert (record.input_tokens, record.output_tokens) == (None, None)
+    assert record.error == "bad \N{REPLACEMENT CHARACTER}"
+    assert unpack(pack([record])) == [record]
+
+
+@pytest.mark.parametrize("text", ['42["events",7]', '42["events",{"data":[1]}]', '42["events"', '42["events",[]]'])
+def test_events_in_a_form_that_nobody_knows_do_not_end_the_reader_unheard(text: str) -> None:
+    channel = Channel.__new__(Channel)
+    channel._lost, channel._listeners, channel._secrets = "", {}, Secrets()
+    texts = iter([text, '42["events",{"message_id":"1","data":[1]}]'])
+    channel._next = lambda: next(texts, "41")
+    with channel.listening("1") as events:
+        channel._read()
+        assert events.get_nowait().kind == LOST

@@ -368,6 +368,9 @@ func (x *exchange) refused(s *Scenario, a *ask, refusal func(int, string, string
 			code = "server_error"
 		}
 		x.json(s.Status, refusal(s.Status, code, "the fake engine was told to refuse"), s.Headers...)
+	case s.Fault == "echo_key":
+		x.json(http.StatusUnauthorized, refusal(401, "invalid_api_key",
+			"Incorrect API key provided: "+x.r.Header.Get("Authorization")))
 	case s.Fault == "context_overflow", s.ContextTokens > 0 && a.promptTokens() > s.ContextTokens:
 		x.json(http.StatusBadRequest, refusal(400, "context_length_exceeded", fmt.Sprintf(
 			"This model's maximum context length is %d tokens. However, your messages resulted in %d tokens.",

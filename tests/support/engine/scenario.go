@@ -55,6 +55,7 @@ type Pairs [][2]string
 var faults = []string{
 	"",
 	"status",           // refuses with Scenario.Status
+	"echo_key",         // refuses with 401, and repeats the key in it
 	"context_overflow", // refuses the prompt as too long
 	"never",            // never answers
 	"hang",             // says no more after some chunks
