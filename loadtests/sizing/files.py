@@ -75,7 +75,7 @@ def _option(one: Option) -> dict[str, Any]:
         "hosts": one.box.hosts,
         "cards": one.box.cards,
         "slots": one.box.settings.slots,
-        "active": asdict(one.answer.active),
+        "active": asdict(one.active),
         "price": one.price,
         "priced": one.priced,
         "watts": one.watts,

@@ -5,7 +5,7 @@ From a plan (a `Box`), from load runs, or from both: what was measured goes befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
@@ -123,6 +123,7 @@ def size(
     context: int = 4096,
     model: str = "",
     watts: float | None = None,
+    reached: Callable[[int, int], None] | None = None,
 ) -> Sized:
     """The answer. Raises CannotSize or PeopleError where there is none.
 
@@ -137,6 +138,7 @@ def size(
         context: tokens of a slot.
         model: its name.
         watts: of one card at work, as it was said.
+        reached: is given how many machines to buy were looked at, and how many there are; it takes a while.
     """
     fitted = _fitted(runs, context)
     if fitted is None and box is None:
@@ -150,7 +152,7 @@ def size(
     assert serves is not None  # noqa: S101 (one of both is there)
     answer = people(usage, asked.slo, serves)
     wanted = asked.people or max(answer.planned, 1)
-    choice, choice_why = _choice(wanted, known, settings, usage, asked, box.reserved if box else 0)
+    choice, choice_why = _choice(wanted, known, settings, usage, asked, box.reserved if box else 0, reached)
     card = power.card(box, runs, asked.habits, watts) if box else None
     bill, bill_why = _bill(box, usage, answer.met, asked, card)
     return Sized(
@@ -239,12 +241,21 @@ def _modelled_changes(box: Box, usage: Usage, slo: Slo, alone: bool) -> Iterator
 
 
 def _choice(
-    wanted: int, known: Known | None, settings: Settings | None, usage: Usage, asked: Asked, reserved: int
+    wanted: int,
+    known: Known | None,
+    settings: Settings | None,
+    usage: Usage,
+    asked: Asked,
+    reserved: int,
+    reached: Callable[[int, int], None] | None,
 ) -> tuple[Choice | None, str]:
     if settings is None:
         return None, "Nothing is offered: what the model is made of is not known."
     try:
-        found = choose(wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits, reserved=reserved)
+        found = choose(
+            wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits, reserved=reserved,
+            reached=reached,
+        )  # fmt: skip
         return found, ""
     except (ChooseError, PeopleError) as wrong:
         return None, f"Nothing is offered: {wrong}."

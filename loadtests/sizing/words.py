@@ -142,7 +142,7 @@ def bought(sized: Sized) -> Table:
 
 def _option(one: Option, note: str) -> tuple[str, ...]:
     currency = " " + one.priced if one.price is not None else one.priced
-    active = one.answer.active
+    active = one.active
     return (
         one.box.name, str(one.box.settings.slots), f"{active.low} to {active.value}",
         ("" if one.price is None else number(one.price)) + currency, "" if one.watts is None else f"{one.watts:.0f} W",

@@ -22,6 +22,7 @@ from ops.docker import DockerCli
 from ops.errors import OpsError
 from ops.files import write_atomic
 from ops.preflight import fit as fits
+from ops.progress import counted
 from ops.request import Request
 from ops.size import asked, edit, proposal
 from stack.capacity import calibrate, observed, roofline
@@ -105,7 +106,7 @@ def _sized(request: Request, platform: Platform, said: asked.Words, runs: Sequen
     return sized.size(
         request.stack, f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}", priced(said.asked, box), box=box, known=known,
         settings=fits.settings(platform), runs=runs, context=platform.engine.context_length, model=name,
-        watts=said.watts,
+        watts=said.watts, reached=counted("cards to buy looked at"),
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import yaml
 
 from loadtests.report import files as reports
 from loadtests.results import store
-from ops import paths, record, size
+from ops import paths, progress, record, size
 from ops.errors import OpsError
 from ops.request import parse
 from ops.size import asked, edit
 from stack.capacity import box as boxes
 from stack.capacity import facts
+from stack.capacity.devices import devices
 from stack.capacity.usage import Slo, Usage
 from stack.config.explain import ConfigError, parse_platform
 from tests.support.boxes import Box
@@ -220,6 +223,18 @@ def test_what_to_buy_is_printed_when_people_are_named(
     said = capsys.readouterr().out
     assert "Machines that serve 20 people at once" in said
     assert len(re.findall(r"^  \S.* slots, \d+ to \d+ people, ", said, flags=re.MULTILINE)) == 3
+
+
+@pytest.mark.usefixtures("stack")
+def test_what_takes_a_while_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(size, "counted", partial(progress.counted, clock=count(step=2.0).__next__))
+    assert size.size(parse("size", {})) == 0
+    told = re.findall(r"^cards to buy looked at: (\d+) of (\d+)$", capsys.readouterr().err, flags=re.MULTILINE)
+    assert len(told) > 10
+    assert {int(whole) for _, whole in told} == {len(devices())}
+    assert [int(done) for done, _ in told] == sorted({int(done) for done, _ in told})
 
 
 def test_a_model_that_does_not_fit_says_what_would(stack: Path) -> None:
