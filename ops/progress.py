@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 Say = Callable[[str], None]
-PATIENCE: Final = 3.0  # seconds that people wait without a word
+PATIENCE: Final = 5.0  # seconds that people wait without a word
 
 
 def say(text: str) -> None:

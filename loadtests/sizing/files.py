@@ -38,6 +38,8 @@ def document(sized: Sized, settings: dict[str, Any]) -> dict[str, Any]:
         "made": sized.made,
         "model": sized.model,
         "measured": sized.measured,
+        "doubted": sized.doubted,
+        "elsewhere": None if sized.elsewhere is None else sized.elsewhere.where,
         "sentence": words.headline(sized),
         "active": asdict(answer.active),
         "named": asdict(answer.named),

@@ -38,8 +38,10 @@ def render(sized: Sized, diff: str) -> str:
 
 
 def _top(sized: Sized) -> str:
-    kind = "fail" if sized.answer.planned == 0 else "pass" if sized.measured else "none-verdict"
-    badge = "MEASURED" if sized.measured else "MODELLED"
+    sure = sized.measured and not sized.doubted and sized.elsewhere is None
+    kind = "fail" if sized.answer.planned == 0 else "pass" if sure else "none-verdict"
+    where = " ELSEWHERE" if sized.elsewhere else ""
+    badge = f"MEASURED{where}{', IN DOUBT' if sized.doubted else ''}" if sized.measured else "MODELLED"
     return (
         f'<div class="verdict {kind}"><b>{badge}</b><p>{escape(words.headline(sized))}</p></div>'
         f"<p>{escape(words.promised(sized))} {escape(words.accounts(sized))}</p>"

@@ -5,7 +5,7 @@ From a plan (a `Box`), from load runs, or from both: what was measured goes befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
@@ -13,9 +13,11 @@ from typing import Final
 from loadtests.analysis import slo as objectives
 from loadtests.analysis.metrics import Objectives
 from loadtests.results.schema import Answer as Search
+from loadtests.results.schema import Check
 from loadtests.sizing import power
 from loadtests.sizing.check import HeldOut, held_out
 from loadtests.sizing.measured import CannotSize, Fitted, Part, Row, Run, fit, more_slots
+from loadtests.sizing.place import Elsewhere
 from loadtests.sizing.power import Card
 from stack.capacity import cost, steps
 from stack.capacity.box import Box, serving
@@ -33,6 +35,12 @@ WORTHWHILE: Final = 0.05
 """Of the people that are served: less is no reason to change a setting."""
 REACH: Final = 1.6
 """A plot goes so far beyond the answer."""
+FALSIFIED: Final[Mapping[str, str]] = {
+    "tokens reconciled": "how quick its answers are is not known, nor with it how many people are served",
+    "answer length": "people whose answers are as long as was asked for meet another machine; OUTPUT= says how long",
+    "cache honesty": "prompts that nobody asked before take longer than its prompts did, so fewer people are served",
+}
+"""Gates of the server -> what cannot be told from a run that failed them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +97,8 @@ class Sized:
     watts: float | None
     """At work, all of it."""
     beside: Beside | None
+    elsewhere: Elsewhere | None = None
+    """What was measured, where that is not known to be this stack on this machine."""
 
     @property
     def measured(self) -> bool:
@@ -96,8 +106,13 @@ class Sized:
         return bool(self.runs)
 
     @property
+    def doubted(self) -> bool:
+        """Whether it rests on a run in which the server's side was not what it has to be; the notes say what."""
+        return any(_falsified(run) for run in self.runs)
+
+    @property
     def found(self) -> Search | None:
-        """What a search on this machine found, within the same objectives and with people as they were there."""
+        """What a search found, within the same objectives and with people as they were there."""
         for run in self.runs:
             one = run.result.answer
             same = (
@@ -124,6 +139,7 @@ def size(
     model: str = "",
     watts: float | None = None,
     reached: Callable[[int, int], None] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Sized:
     """The answer. Raises CannotSize or PeopleError where there is none.
 
@@ -139,6 +155,7 @@ def size(
         model: its name.
         watts: of one card at work, as it was said.
         reached: is given how many machines to buy were looked at, and how many there are; it takes a while.
+        elsewhere: what the runs measured, where that is not known to be this stack on this machine.
     """
     fitted = _fitted(runs, context)
     if fitted is None and box is None:
@@ -163,15 +180,23 @@ def size(
         changes=(*(_measured_changes(fitted, answer, usage, asked.slo) if fitted else ()),
                  *(_modelled_changes(box, usage, asked.slo, fitted is None) if box else ())),
         choice=choice, choice_why=choice_why, bill=bill, bill_why=bill_why, card=card, watts=_watts(box, asked, card),
-        beside=_beside(box, answer),
+        beside=_beside(box, answer), elsewhere=elsewhere,
     )  # fmt: skip
 
 
 def _doubts(runs: Sequence[Run]) -> Iterator[str]:
-    """Runs that have no verdict of their own: their requests still tell how quick the machine was."""
+    """Runs that did not pass, and why: their requests still tell how quick the machine was."""
     for run in runs:
         if run.result.verdict == "none":
             yield f"The run {run.name} concludes nothing by itself: {run.result.reason}."
+        elif run.result.verdict == "fail":
+            yield f"The run {run.name} failed: {run.result.reason}."
+        for gate in _falsified(run):
+            yield f"The run {run.name} failed {gate.name} ({gate.value}; {gate.limit}): {FALSIFIED[gate.name]}."
+
+
+def _falsified(run: Run) -> list[Check]:
+    return [gate for gate in run.result.gates if gate.word == "FAIL" and gate.name in FALSIFIED]
 
 
 def _guessed(box: Box | None) -> Iterator[str]:

@@ -49,19 +49,20 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 def headline(sized: Sized) -> str:
     """The one sentence that comes first."""
     found, answer = sized.found, sized.answer
+    box = sized.elsewhere.what if sized.elsewhere else "This box"
     with_model = f" with {sized.model}" if sized.model else ""
     if found is not None and found.value is not None:
         low, high = (int(one) if one is not None else int(found.value) for one in (found.low, found.high))
-        return f"This box serves about {_people(int(found.value))} at once ({low} to {high}){with_model}, as measured."
+        return f"{box} serves about {_people(int(found.value))} at once ({low} to {high}){with_model}, as measured."
     active = answer.active
     if answer.planned == 0:
-        return f"This box does not serve even one person as well as is promised{with_model}."
+        return f"{box} does not serve even one person as well as is promised{with_model}."
     if answer.serving.plan == "low":
         start = f"Plan with {_people(answer.planned)} at once on this box{with_model}"
         if active.low == active.high:
             return f"{start}; nobody has measured it yet."
         return f"{start}: the estimate is {active.low} to {active.high}, and nobody has measured it yet."
-    return f"This box serves about {_people(active.value)} at once ({active.low} to {active.high}){with_model}."
+    return f"{box} serves about {_people(active.value)} at once ({active.low} to {active.high}){with_model}."
 
 
 def accounts(sized: Sized) -> str:
@@ -91,8 +92,11 @@ def basis(sized: Sized) -> str:
         start = "what this machine was measured to do, else published" if calibrated else "published"
         return f"Modelled from {start} measurements of such cards; a load run on this machine would tell more."
     names = " and ".join(run.name for run in sized.runs)
+    doubt = ", which may not be believed: the notes say why" if sized.doubted else ""
     plan = " What the next steps bring is modelled." if sized.box else ""
-    return f"Measured on this machine by {names}.{plan}"
+    if sized.elsewhere is not None:
+        return f"Measured by {names}{doubt}, {sized.elsewhere.where}.{plan}"
+    return f"Measured on this machine by {names}{doubt}.{plan}"
 
 
 def binds(sized: Sized) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,8 +15,11 @@ import yaml
 
 from loadtests.report import files as reports
 from loadtests.results import store
+from loadtests.sizing.place import Here
 from ops import paths, progress, record, size
+from ops.docker import DockerCli, Result
 from ops.errors import OpsError
+from ops.pulumi import PROJECT
 from ops.request import parse
 from ops.size import asked, edit
 from stack.capacity import box as boxes
@@ -24,6 +27,7 @@ from stack.capacity import facts
 from stack.capacity.devices import devices
 from stack.capacity.usage import Slo, Usage
 from stack.config.explain import ConfigError, parse_platform
+from stack.config.model import OWN_ENGINE
 from tests.support.boxes import Box
 
 TOP = ("config", "private-llm:platform")
@@ -64,11 +68,11 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def run_in(folder: Path) -> Path:
+def run_in(folder: Path, **told: str) -> Path:
     box = Box()
     for users in (1, 2, 4, 8):
         box.hold(users, 100)
-    store.write(folder, reports.render(box.result(), box.records))
+    store.write(folder, reports.render(box.result(**told), box.records))
     return folder
 
 
@@ -201,6 +205,43 @@ def test_a_run_tells_of_a_machine_without_a_plan(stack: Path, capsys: pytest.Cap
     assert {one["verdict"] for one in said["heldOut"]} == {"PASS"}
     with pytest.raises(OpsError, match="make load STACK=dev USERS=1,2,4,8"):
         size.size(parse("size", {}))
+
+
+@pytest.mark.parametrize(
+    ("served", "said"), [("qwen3:14b (default)", "machine by run"), ("b:1b (default)", "asked b:1b")]
+)
+def test_a_run_is_held_against_the_machine_and_the_model(
+    stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], served: str, said: str
+) -> None:
+    """A run of whatever was said to be of this stack on this machine."""
+    asked_of: list[tuple[str, str]] = []
+
+    def now(_: object, __: object, name: str, model: str) -> Here:
+        asked_of.append((name, model))
+        return Here(hardware={"GPUs": "none"}, model=model, digest="")
+
+    monkeypatch.setattr(size, "here", now)
+    folder = run_in(stack.parent / "run", models=served)
+    assert size.size(parse("size", {"RUN": str(folder)})) == 0
+    assert asked_of == [("dev", "qwen3:14b")]
+    assert said in capsys.readouterr().out
+
+
+def docker(command: Sequence[str], *_: object) -> Result:
+    if command[1] == "info":
+        return Result(0, '{"NCPU": 4, "MemTotal": 17179869184}', "")
+    if list(command[1:3]) == ["exec", f"{PROJECT}-dev-{OWN_ENGINE}"]:
+        return Result(0, "NAME ID SIZE MODIFIED\nqwen3:14b 0123456789ab 9.3 GB 2 days ago\n", "")
+    return Result(1, "", "no such container")
+
+
+def test_what_this_machine_is_comes_from_docker_and_the_engine() -> None:
+    platform, env = parse_platform(yaml.safe_load(STACK)[TOP[0]][TOP[1]], "f"), {"DOCKER_HOST": "unix:///x"}
+    found = size.here(DockerCli(env, runner=docker), platform, "dev", "qwen3:14b")
+    assert (found.model, found.digest) == ("qwen3:14b", "0123456789ab")
+    assert (found.hardware["cores"], found.hardware["memory"]) == ("4", "16.0 GiB")
+    silent = DockerCli(env, runner=lambda *_: Result(1, "", "Cannot connect to the Docker daemon"))
+    assert size.here(silent, platform, "dev", "qwen3:14b") == Here(hardware={}, model="qwen3:14b", digest="")
 
 
 def machine(*cards: Mapping[str, Any], instances: int = 1, model: str = "qwen3:8b") -> boxes.Box:
