@@ -51,6 +51,7 @@ def document(sized: Sized, settings: dict[str, Any]) -> dict[str, Any]:
         "slots": answer.serving.slots,
         "binds": str(answer.binds),
         "why": answer.why,
+        "looked": {row[0]: row[1] for row in words.looked(sized)[1]},
         "curve": [[asdict(one) for one in three] for three in sized.curve],
         "heldOut": [{**asdict(one), "off": one.off, "verdict": one.word} for one in sized.held],
         "steps": [asdict(one) for one in sized.changes],
@@ -93,6 +94,7 @@ def summary(sized: Sized, diff: str) -> str:
         cell(words.basis(sized)), "", words.binds(sized), "",
     ]  # fmt: skip
     for title, table in (
+        ("What was looked at", words.looked(sized)),
         ("The next step", words.changes(sized)),
         ("What is assumed", words.assumptions(sized)),
         ("The check", words.checked(sized.held)),

@@ -24,6 +24,7 @@ def render(sized: Sized, diff: str) -> str:
     parts = [
         f"<h1>{escape(title)} · {escape(sized.made)}</h1>", _top(sized), _plots(sized), _cards(sized),
         _section("What stops first", f"<p>{escape(words.binds(sized))}</p>{_notes(sized)}"),
+        _table(words.looked(sized)),
         _section("The next step", _table(words.changes(sized), right={1})),
         _section("What is assumed", f'<p class="note">Each can be changed: make size STACK={escape(sized.stack)} '
                  f"WORD=value.</p>{_table(words.assumptions(sized), right={1})}"),

@@ -16,6 +16,8 @@ from stack.capacity.people import Binds, Range
 OFFERED: Final = 8
 SHORT: Final = 3
 """Of them, in a terminal."""
+GATEWAY: Final = 0.0002
+"""Seconds of a core that the gateway takes for a token at an engine's pace, a token a write (docs/benchmarks.md)."""
 AT_WORK: Final = "a card at work"
 WORDS: Final[Mapping[str, str]] = {
     "tokens of a question with all that goes before it": "INPUT",
@@ -102,6 +104,23 @@ def basis(sized: Sized) -> str:
 def binds(sized: Sized) -> str:
     """What stops first."""
     return f"What stops first is {BINDS[sized.answer.binds]}. {sized.answer.why}"
+
+
+def looked(sized: Sized) -> Table:
+    """What could stop first, and whether it was looked at."""
+    answer = sized.answer
+    room = {None: "not known: whether there is room for another slot", True: "room for another slot", False: "full"}
+    share = answer.met.tokens * GATEWAY
+    rows = [
+        ("memory", room[answer.serving.room]),
+        ("slots", f"looked at: {answer.serving.slots}"),
+        ("prompts", f"looked at: {number(answer.serving.prefill.value)} tokens/s"),
+        ("answers", f"looked at: {number(answer.met.tokens)} tokens/s of all"),
+        ("gateway", f"not counted as a limit: so many tokens take it about {share:.1%} of a core"),
+        ("router", "not present"),
+        ("network", "not looked at"),
+    ]
+    return ("what may stop first", ""), rows
 
 
 def assumptions(sized: Sized) -> Table:

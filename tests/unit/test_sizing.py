@@ -327,6 +327,21 @@ def test_a_calibrated_machine_is_not_said_to_be_all_published() -> None:
     assert "this machine was measured" not in words.basis(answered("plan"))
 
 
+def test_what_was_not_looked_at_is_said() -> None:
+    """The gateway, a router and the network could never stop anything, and the report did not say so."""
+    planned, ran = (dict(words.looked(answered(kind))[1]) for kind in ("plan", "run"))
+    assert planned.keys() == {"memory", "slots", "prompts", "answers", "gateway", "router", "network"}
+    assert (planned["router"], planned["network"]) == ("not present", "not looked at")
+    assert planned["memory"] == "room for another slot"
+    assert ran["memory"].startswith("not known")
+    # 0.2 ms of a core for each token: a thousand tokens a second are a fifth of one.
+    answer = answered("run").answer
+    fast = replace(answered("run"), answer=replace(answer, met=replace(answer.met, tokens=1_000.0)))
+    assert "about 20.0% of a core" in dict(words.looked(fast)[1])["gateway"]
+    for text in files.render(answered("run"), {}, "").values():
+        assert "not looked at" in text
+
+
 def test_nobody_is_no_number_of_accounts() -> None:
     assert words.accounts(answered("nobody")) == ""
     assert "people may have one" in words.accounts(answered("plan"))
