@@ -5,8 +5,8 @@
     locust -f loadtests/locustfile.py --headless -u 8 -r 2 -t 2m [--processes 2]
 
 It asks what `make load` asks, with the same client; LOAD_PROFILE says what (chat, …), LOAD_MODEL which model, LOAD_SEED
-which conversations. LOAD_STEPS=1,2,4 or LOAD_RAMP=16 is a shape, LOAD_FOR its time. With LOAD_OUT=folder the report is
-written at the end, judged by LOAD_SLO.
+how long its conversations are: their words are others with every start. LOAD_STEPS=1,2,4 or LOAD_RAMP=16 is a shape,
+LOAD_FOR its time. With LOAD_OUT=folder the report is written at the end, judged by LOAD_SLO.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +49,8 @@ PONG: Final = "load-pong"
 PING_S: Final = 1.0
 LAST_S: Final = 10.0
 """For the workers' last reports."""
+SOON: Final = 1.0
+"""Seconds before its time at which a test is over: locust's own clock starts a little earlier than ours."""
 MANY: Final = 1024
 """More workers than there will be: each numbers its people in steps of it."""
 logger = logging.getLogger(__name__)
@@ -94,16 +97,32 @@ if SHAPE is not None:
             return wanted(self.get_run_time())  # type: ignore[no-untyped-call]
 
 
+def early(seconds: float, run_time: float | None, shape: Callable[[float], shapes.Tick | None] | None) -> str:
+    """Why a test that ends after so many seconds is not complete; empty where it is, or where no end was set."""
+    now = seconds + SOON
+    if run_time and now < run_time:
+        return f"stopped after {seconds:.0f} s of {run_time:g} s"
+    if not run_time and shape is not None and shape(now) is not None:
+        return f"stopped after {seconds:.0f} s, before its shape was over"
+    return ""
+
+
 class Run:
     """One test, as the one who gathers it knows it: plain locust, or the master."""
 
     def __init__(self) -> None:
         self.collector = Collector("")
         self.began: float | None = None
+        self.nonce = 0
+        """Of this start: what is asked was never asked before, so no server has kept it."""
+        self._first = time.monotonic()
         self._pong = AsyncResult()
 
     def begin(self, environment: Environment) -> None:
         """A test starts; another one before it is forgotten."""
+        self.nonce, self._first = time.time_ns() % 2**31, time.monotonic()
+        if environment.parsed_options is not None:
+            environment.parsed_options.load_nonce = self.nonce  # goes to each worker before it begins
         runner = environment.runner
         offsets = self._offsets(runner) if isinstance(runner, MasterRunner) else {0: clocks.Offset(0, 0)}
         self.collector = Collector("", offsets, {number: one.shift_ns for number, one in offsets.items()})
@@ -149,6 +168,13 @@ class Run:
             environment.process_exit_code = 2
             gevent.spawn(runner.quit if _headless(environment) else runner.stop)
 
+    def stopping(self, environment: Environment) -> None:
+        """The test ends. Where that is before its time, it is marked."""
+        seconds = time.monotonic() - self._first
+        whole = getattr(environment.parsed_options, "run_time", None)
+        if not self.collector.trouble and (said := early(seconds, whole, SHAPE)):
+            self.collector.trouble = said
+
     def wait(self) -> None:
         """Until the workers have told everything."""
         deadline = time.monotonic() + LAST_S
@@ -164,7 +190,8 @@ class Run:
             records, OBJECTIVES,
             schema.Environment(
                 target=TARGET.url, hardware={}, versions={"locust": version("locust")},
-                configuration={"PROFILE": PROFILE.name, "MODEL": TARGET.model}, seeds={"SEED": SEED},
+                configuration={"PROFILE": PROFILE.name, "MODEL": TARGET.model},
+                seeds={"SEED": SEED, "nonce": self.nonce},
             ),
             title=f"locust: {PROFILE.name}", checks=gates.check(records, OBJECTIVES, client=client),
             started=datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds"),
@@ -183,6 +210,8 @@ RUN: Final = Run()
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _ready(environment: Environment, **_: Any) -> None:
+    # Else `-t 2s` counts from the last time that the loop looked at the clock, before all of this was imported.
+    gevent.get_hub().loop.update_now()
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
         runner.register_message(END, lambda environment, **_: _finish(environment), concurrent=True)
@@ -200,9 +229,10 @@ def _start(environment: Environment, **_: Any) -> None:
     if not isinstance(runner, WorkerRunner):
         RUN.begin(environment)
     if isinstance(runner, WorkerRunner | LocalRunner):
+        profile = replace(PROFILE, nonce=getattr(environment.parsed_options, "load_nonce", RUN.nonce))
         Person.numbers = itertools.count(runner.worker_index, MANY)
         Person.station = Station(
-            TARGET, PROFILE, seed=SEED, run="", worker=runner.worker_index,
+            TARGET, profile, seed=SEED, run="", worker=runner.worker_index,
             send=lambda report: runner.send_message(recorder.MESSAGE, report),
             show=lambda record: rows.show(environment, record),
         )  # fmt: skip
@@ -210,7 +240,9 @@ def _start(environment: Environment, **_: Any) -> None:
 
 
 @events.test_stopping.add_listener  # type: ignore[untyped-decorator]
-def _stopping(**_: Any) -> None:
+def _stopping(environment: Environment, **_: Any) -> None:
+    if not isinstance(environment.runner, WorkerRunner):
+        RUN.stopping(environment)
     if Person.station is not None:
         Person.station.ended.set()
 

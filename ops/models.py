@@ -33,26 +33,27 @@ def tagged(name: str) -> str:
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
 
 
-def listed(docker: DockerCli, engines: Iterable[str]) -> set[str] | None:
-    """The names that the engines list: those of the first that answers, since they share them; None when none does."""
+def digests(docker: DockerCli, engines: Iterable[str]) -> dict[str, str] | None:
+    """Name and how its digest begins, as engines list it: the first that answers, since they share; None: none does."""
     for engine in engines:
         try:
             done = docker.attempt(["exec", engine, "ollama", "list"], limit=LIMIT)
         except DockerError:
             continue
         if not done.code:
-            return {tagged(line.split()[0]) for line in done.out.splitlines()[1:] if line.strip()}
+            rows = [line.split() for line in done.out.splitlines()[1:] if line.strip()]
+            return {tagged(row[0]): "".join(row[1:2]) for row in rows}
     return None
 
 
 def table(docker: DockerCli, deployment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, digest) of each model of the stack; in place of the digest of one that is gone: what to do."""
     model_set = outputs(deployment).get(MODEL_SET) or {}
-    digests = pulled(deployment)
-    names = dict.fromkeys([*(model_set.get("models") or ()), *digests])
-    there = listed(docker, model_set.get("engines") or ())
+    last = pulled(deployment)
+    names = dict.fromkeys([*(model_set.get("models") or ()), *last])
+    there = digests(docker, model_set.get("engines") or ())
     return [
-        (name, ABSENT if there is not None and tagged(name) not in there else digests.get(tagged(name), ""))
+        (name, ABSENT if there is not None and tagged(name) not in there else last.get(tagged(name), ""))
         for name in names
     ]
 
@@ -63,7 +64,7 @@ def replacements(pulumi: Pulumi, deployment: Mapping[str, Any], say: Say) -> lis
     urn = model_set.get("urn")
     if not urn or urn not in {resource.get("urn") for resource in deployment.get("resources") or ()}:
         return []
-    there = listed(pulumi.tools.docker, model_set.get("engines") or ())
+    there = digests(pulumi.tools.docker, model_set.get("engines") or ())
     volume = model_set.get("volume")
     if volume and volume not in volumes.there(pulumi):
         say("models: their volume is gone; pulling them again")

@@ -25,6 +25,8 @@ LATE: Final = 0.005  # seconds, or 1% of the TTFT objective
 LAG: Final = 0.002  # seconds, or 0.5% of the TTFT objective
 CPU: Final = 0.60  # of a core, per worker
 TOKENS: Final = 0.005
+SILENT: Final = 16
+"""Tokens of an answer without text: its end, and the marks around reasoning and channels."""
 LENGTH: Final = 0.10
 CACHE: Final = 0.02
 TEMPLATE: Final = 64
@@ -262,7 +264,11 @@ def clock(client: Client) -> Gate:
 
 
 def tokens(records: Sequence[Record], server: Server) -> Gate:
-    """The tokens that arrived are those that the server says it sent."""
+    """The tokens that arrived are those that the server says it sent.
+
+    A piece may hold several tokens, so only the bounds are known: a token for each piece, and one for each character.
+    Characters that take several tokens (emoji, some scripts) are too few over a whole run, unless it is of such text.
+    """
     name, limit = "tokens reconciled", f"within {TOKENS:.1%}"
     why = "tokens a second would be of tokens that nobody saw"
     done = [one for one in records if one.outcome is Outcome.OK and (one.output_tokens is not None or one.pieces_ns)]
@@ -277,6 +283,11 @@ def tokens(records: Sequence[Record], server: Server) -> Gate:
     pieces = sum(len(one.pieces_ns) for one in told)
     if pieces > usage * (1 + TOKENS):
         wrong.append(f"{pieces} pieces with text arrived, usage says {usage} tokens")
+    characters = sum(sum(one.pieces_chars) for one in told)
+    if usage > characters + SILENT * len(told):
+        wrong.append(
+            f"{characters} characters arrived, usage says {usage} tokens: reasoning that is hidden, or a wrong count"
+        )
     if server.output_tokens is not None:
         # The counter knows what answers cost that failed or were given up, too: so they are in both sums. Those have no
         # usage, and are counted by their pieces.

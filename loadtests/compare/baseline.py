@@ -24,7 +24,7 @@ from loadtests.analysis.gates import Gate, Side
 from loadtests.compare.regression import COMPARISONS, ERROR, MATTERS, CannotCompare, Sample, compare
 from loadtests.records import Outcome, Record
 from loadtests.results import build, store
-from loadtests.results.schema import Environment, Result, inside
+from loadtests.results.schema import Environment, Result, inside, machine
 from loadtests.results.store import CannotRead, CannotWrite
 
 HERE: Final = Path(__file__).resolve().parents[1]
@@ -124,7 +124,7 @@ def fingerprint(result: Result, models: Sequence[str]) -> str:
     Versions and settings are not in it: whether those make it slower is what a comparison is for.
     """
     told = result.environment
-    hardware = {name: re.sub(r", [\d.]+(?=;|$)", "", value) for name, value in told.hardware.items()}  # no driver
+    hardware = machine(told.hardware)
     load = {name: told.configuration.get(name, "") for name in ("PROFILE", "UNIT", "SHAPE", "LOADS", "ARRIVALS")}
     load |= {name: told.configuration.get(name, "") for name in ("REPLAY", "SPEED")}
     content = {name: value for name, value in told.configuration.items() if name.startswith(("models", "digest "))}

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -275,6 +277,11 @@ class Environment(Part):
     versions: dict[str, str]
     configuration: dict[str, str]
     seeds: dict[str, int]
+
+
+def machine(hardware: Mapping[str, str]) -> dict[str, str]:
+    """What a machine is made of, without the version of its cards' driver."""
+    return {name: re.sub(r", [\d.]+(?=;|$)", "", value) for name, value in hardware.items()}
 
 
 class Result(Part):

@@ -38,6 +38,8 @@ def document(sized: Sized, settings: dict[str, Any]) -> dict[str, Any]:
         "made": sized.made,
         "model": sized.model,
         "measured": sized.measured,
+        "doubted": sized.doubted,
+        "elsewhere": None if sized.elsewhere is None else sized.elsewhere.where,
         "sentence": words.headline(sized),
         "active": asdict(answer.active),
         "named": asdict(answer.named),
@@ -49,6 +51,7 @@ def document(sized: Sized, settings: dict[str, Any]) -> dict[str, Any]:
         "slots": answer.serving.slots,
         "binds": str(answer.binds),
         "why": answer.why,
+        "looked": {row[0]: row[1] for row in words.looked(sized)[1]},
         "curve": [[asdict(one) for one in three] for three in sized.curve],
         "heldOut": [{**asdict(one), "off": one.off, "verdict": one.word} for one in sized.held],
         "steps": [asdict(one) for one in sized.changes],
@@ -75,7 +78,7 @@ def _option(one: Option) -> dict[str, Any]:
         "hosts": one.box.hosts,
         "cards": one.box.cards,
         "slots": one.box.settings.slots,
-        "active": asdict(one.answer.active),
+        "active": asdict(one.active),
         "price": one.price,
         "priced": one.priced,
         "watts": one.watts,
@@ -91,6 +94,7 @@ def summary(sized: Sized, diff: str) -> str:
         cell(words.basis(sized)), "", words.binds(sized), "",
     ]  # fmt: skip
     for title, table in (
+        ("What was looked at", words.looked(sized)),
         ("The next step", words.changes(sized)),
         ("What is assumed", words.assumptions(sized)),
         ("The check", words.checked(sized.held)),

@@ -53,11 +53,13 @@ class Part:
     users: float | None
     """None where requests came by a rate."""
     rows: tuple[Row, ...]
+    share: float = 1.0
+    """Of its requests those that asked for an answer in words; the others are embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One load run: its result, and the requests of each of its loads."""
+    """One load run: its result, and the requests of each of its loads that asked for an answer in words."""
 
     name: str
     result: Result
@@ -117,14 +119,19 @@ def of(name: str, result: Result, rows: Sequence[Row]) -> Run:
     # The probes of a search end as soon as they are clear, and the parts of a ramp are no load that was held.
     held = told.get("SHAPE") not in {"search", "ramp"}
     try:
-        parts = [
-            Part(level=one, users=one.load if users else None, rows=within(rows, one) if held else ()) for one in levels
-        ]
+        # A program that asks documents asks the embedding model too, before each question.
+        chats = tuple(row for row in rows if row["asked_tokens"] != "0")
+        parts = [_part(one, users=users, held=held, rows=rows, chats=chats) for one in levels]
     except (KeyError, TypeError, ValueError) as error:
         raise CannotSize(f"{name}: requests.csv has rows that no load run writes ({error})") from None
+    if rows and not chats:
+        raise CannotSize(
+            f"{name}: it asked for embeddings only, and nobody talks to that model\n"
+            "fix: a load run with PROFILE=chat, code, rag or agent tells how many people are served"
+        )
     slots = told.get("engine.parallel", "")
     return Run(
-        name=name, result=result, parts=tuple(parts), rows=tuple(rows),
+        name=name, result=result, parts=tuple(parts), rows=chats,
         slots=int(slots) if slots.isdecimal() and len(slots) < 6 else None,
     )  # fmt: skip
 
@@ -135,6 +142,14 @@ def _held(name: str, load: str) -> float:
         return float(load)
     except ValueError:
         raise CannotSize(f"{name}: result.json has LOADS {load[:40]!r}, which is no load; run it again") from None
+
+
+def _part(level: Level, *, users: bool, held: bool, rows: Sequence[Row], chats: Sequence[Row]) -> Part:
+    asked = within(chats, level)
+    return Part(
+        level=level, users=level.load if users else None, rows=asked if held else (),
+        share=len(asked) / max(len(within(rows, level)), 1),
+    )  # fmt: skip
 
 
 def within(rows: Sequence[Row], level: Level) -> tuple[Row, ...]:
@@ -275,12 +290,14 @@ def _usage(parts: Sequence[Part], rows: Sequence[Row]) -> Usage:
 def _thinks(part: Part) -> list[float]:
     """Seconds from each answer to the next question of the same person; none where requests come by a rate.
 
+    What is embedded between the two is time away from this model, as thinking is.
+
     People have seats: who has seat k of n has the sessions k, k + n, k + 2n, …
     """
     took = part.level.metrics.get("e2e")
-    if part.users and not part.rows and took is not None and part.level.requests_per_second:
+    if part.users and not part.rows and took is not None and part.level.requests_per_second and part.share:
         # By Little's law over people: whose requests are whose is not known.
-        return [max(part.users / part.level.requests_per_second - took.mean, 0.0)]
+        return [max(part.users / part.level.requests_per_second - took.mean, 0.0) / part.share]
     seats: dict[int, list[tuple[float, float]]] = {}
     for row in part.rows if part.users else ():
         start = float(row["intended_s"])

@@ -24,6 +24,7 @@ def render(sized: Sized, diff: str) -> str:
     parts = [
         f"<h1>{escape(title)} · {escape(sized.made)}</h1>", _top(sized), _plots(sized), _cards(sized),
         _section("What stops first", f"<p>{escape(words.binds(sized))}</p>{_notes(sized)}"),
+        _table(words.looked(sized)),
         _section("The next step", _table(words.changes(sized), right={1})),
         _section("What is assumed", f'<p class="note">Each can be changed: make size STACK={escape(sized.stack)} '
                  f"WORD=value.</p>{_table(words.assumptions(sized), right={1})}"),
@@ -38,8 +39,10 @@ def render(sized: Sized, diff: str) -> str:
 
 
 def _top(sized: Sized) -> str:
-    kind = "fail" if sized.answer.planned == 0 else "pass" if sized.measured else "none-verdict"
-    badge = "MEASURED" if sized.measured else "MODELLED"
+    sure = sized.measured and not sized.doubted and sized.elsewhere is None
+    kind = "fail" if sized.answer.planned == 0 else "pass" if sure else "none-verdict"
+    where = " ELSEWHERE" if sized.elsewhere else ""
+    badge = f"MEASURED{where}{', IN DOUBT' if sized.doubted else ''}" if sized.measured else "MODELLED"
     return (
         f'<div class="verdict {kind}"><b>{badge}</b><p>{escape(words.headline(sized))}</p></div>'
         f"<p>{escape(words.promised(sized))} {escape(words.accounts(sized))}</p>"

@@ -5,7 +5,7 @@ From a plan (a `Box`), from load runs, or from both: what was measured goes befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
@@ -13,9 +13,11 @@ from typing import Final
 from loadtests.analysis import slo as objectives
 from loadtests.analysis.metrics import Objectives
 from loadtests.results.schema import Answer as Search
+from loadtests.results.schema import Check
 from loadtests.sizing import power
 from loadtests.sizing.check import HeldOut, held_out
 from loadtests.sizing.measured import CannotSize, Fitted, Part, Row, Run, fit, more_slots
+from loadtests.sizing.place import Elsewhere
 from loadtests.sizing.power import Card
 from stack.capacity import cost, steps
 from stack.capacity.box import Box, serving
@@ -33,6 +35,12 @@ WORTHWHILE: Final = 0.05
 """Of the people that are served: less is no reason to change a setting."""
 REACH: Final = 1.6
 """A plot goes so far beyond the answer."""
+FALSIFIED: Final[Mapping[str, str]] = {
+    "tokens reconciled": "how quick its answers are is not known, nor with it how many people are served",
+    "answer length": "people whose answers are as long as was asked for meet another machine; OUTPUT= says how long",
+    "cache honesty": "prompts that nobody asked before take longer than its prompts did, so fewer people are served",
+}
+"""Gates of the server -> what cannot be told from a run that failed them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +97,8 @@ class Sized:
     watts: float | None
     """At work, all of it."""
     beside: Beside | None
+    elsewhere: Elsewhere | None = None
+    """What was measured, where that is not known to be this stack on this machine."""
 
     @property
     def measured(self) -> bool:
@@ -96,8 +106,13 @@ class Sized:
         return bool(self.runs)
 
     @property
+    def doubted(self) -> bool:
+        """Whether it rests on a run in which the server's side was not what it has to be; the notes say what."""
+        return any(_falsified(run) for run in self.runs)
+
+    @property
     def found(self) -> Search | None:
-        """What a search on this machine found, within the same objectives and with people as they were there."""
+        """What a search found, within the same objectives and with people as they were there."""
         for run in self.runs:
             one = run.result.answer
             same = (
@@ -123,6 +138,8 @@ def size(
     context: int = 4096,
     model: str = "",
     watts: float | None = None,
+    reached: Callable[[int, int], None] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Sized:
     """The answer. Raises CannotSize or PeopleError where there is none.
 
@@ -137,6 +154,8 @@ def size(
         context: tokens of a slot.
         model: its name.
         watts: of one card at work, as it was said.
+        reached: is given how many machines to buy were looked at, and how many there are; it takes a while.
+        elsewhere: what the runs measured, where that is not known to be this stack on this machine.
     """
     fitted = _fitted(runs, context)
     if fitted is None and box is None:
@@ -150,7 +169,7 @@ def size(
     assert serves is not None  # noqa: S101 (one of both is there)
     answer = people(usage, asked.slo, serves)
     wanted = asked.people or max(answer.planned, 1)
-    choice, choice_why = _choice(wanted, known, settings, usage, asked, box.reserved if box else 0)
+    choice, choice_why = _choice(wanted, known, settings, usage, asked, box.reserved if box else 0, reached)
     card = power.card(box, runs, asked.habits, watts) if box else None
     bill, bill_why = _bill(box, usage, answer.met, asked, card)
     return Sized(
@@ -161,15 +180,23 @@ def size(
         changes=(*(_measured_changes(fitted, answer, usage, asked.slo) if fitted else ()),
                  *(_modelled_changes(box, usage, asked.slo, fitted is None) if box else ())),
         choice=choice, choice_why=choice_why, bill=bill, bill_why=bill_why, card=card, watts=_watts(box, asked, card),
-        beside=_beside(box, answer),
+        beside=_beside(box, answer), elsewhere=elsewhere,
     )  # fmt: skip
 
 
 def _doubts(runs: Sequence[Run]) -> Iterator[str]:
-    """Runs that have no verdict of their own: their requests still tell how quick the machine was."""
+    """Runs that did not pass, and why: their requests still tell how quick the machine was."""
     for run in runs:
         if run.result.verdict == "none":
             yield f"The run {run.name} concludes nothing by itself: {run.result.reason}."
+        elif run.result.verdict == "fail":
+            yield f"The run {run.name} failed: {run.result.reason}."
+        for gate in _falsified(run):
+            yield f"The run {run.name} failed {gate.name} ({gate.value}; {gate.limit}): {FALSIFIED[gate.name]}."
+
+
+def _falsified(run: Run) -> list[Check]:
+    return [gate for gate in run.result.gates if gate.word == "FAIL" and gate.name in FALSIFIED]
 
 
 def _guessed(box: Box | None) -> Iterator[str]:
@@ -239,12 +266,21 @@ def _modelled_changes(box: Box, usage: Usage, slo: Slo, alone: bool) -> Iterator
 
 
 def _choice(
-    wanted: int, known: Known | None, settings: Settings | None, usage: Usage, asked: Asked, reserved: int
+    wanted: int,
+    known: Known | None,
+    settings: Settings | None,
+    usage: Usage,
+    asked: Asked,
+    reserved: int,
+    reached: Callable[[int, int], None] | None,
 ) -> tuple[Choice | None, str]:
     if settings is None:
         return None, "Nothing is offered: what the model is made of is not known."
     try:
-        found = choose(wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits, reserved=reserved)
+        found = choose(
+            wanted, known, settings, usage, asked.slo, asked.market, habits=asked.habits, reserved=reserved,
+            reached=reached,
+        )  # fmt: skip
         return found, ""
     except (ChooseError, PeopleError) as wrong:
         return None, f"Nothing is offered: {wrong}."

@@ -16,6 +16,8 @@ from stack.capacity.people import Binds, Range
 OFFERED: Final = 8
 SHORT: Final = 3
 """Of them, in a terminal."""
+GATEWAY: Final = 0.0002
+"""Seconds of a core that the gateway takes for a token at an engine's pace, a token a write (docs/benchmarks.md)."""
 AT_WORK: Final = "a card at work"
 WORDS: Final[Mapping[str, str]] = {
     "tokens of a question with all that goes before it": "INPUT",
@@ -49,19 +51,20 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 def headline(sized: Sized) -> str:
     """The one sentence that comes first."""
     found, answer = sized.found, sized.answer
+    box = sized.elsewhere.what if sized.elsewhere else "This box"
     with_model = f" with {sized.model}" if sized.model else ""
     if found is not None and found.value is not None:
         low, high = (int(one) if one is not None else int(found.value) for one in (found.low, found.high))
-        return f"This box serves about {_people(int(found.value))} at once ({low} to {high}){with_model}, as measured."
+        return f"{box} serves about {_people(int(found.value))} at once ({low} to {high}){with_model}, as measured."
     active = answer.active
     if answer.planned == 0:
-        return f"This box does not serve even one person as well as is promised{with_model}."
+        return f"{box} does not serve even one person as well as is promised{with_model}."
     if answer.serving.plan == "low":
         start = f"Plan with {_people(answer.planned)} at once on this box{with_model}"
         if active.low == active.high:
             return f"{start}; nobody has measured it yet."
         return f"{start}: the estimate is {active.low} to {active.high}, and nobody has measured it yet."
-    return f"This box serves about {_people(active.value)} at once ({active.low} to {active.high}){with_model}."
+    return f"{box} serves about {_people(active.value)} at once ({active.low} to {active.high}){with_model}."
 
 
 def accounts(sized: Sized) -> str:
@@ -91,13 +94,33 @@ def basis(sized: Sized) -> str:
         start = "what this machine was measured to do, else published" if calibrated else "published"
         return f"Modelled from {start} measurements of such cards; a load run on this machine would tell more."
     names = " and ".join(run.name for run in sized.runs)
+    doubt = ", which may not be believed: the notes say why" if sized.doubted else ""
     plan = " What the next steps bring is modelled." if sized.box else ""
-    return f"Measured on this machine by {names}.{plan}"
+    if sized.elsewhere is not None:
+        return f"Measured by {names}{doubt}, {sized.elsewhere.where}.{plan}"
+    return f"Measured on this machine by {names}{doubt}.{plan}"
 
 
 def binds(sized: Sized) -> str:
     """What stops first."""
     return f"What stops first is {BINDS[sized.answer.binds]}. {sized.answer.why}"
+
+
+def looked(sized: Sized) -> Table:
+    """What could stop first, and whether it was looked at."""
+    answer = sized.answer
+    room = {None: "not known: whether there is room for another slot", True: "room for another slot", False: "full"}
+    share = answer.met.tokens * GATEWAY
+    rows = [
+        ("memory", room[answer.serving.room]),
+        ("slots", f"looked at: {answer.serving.slots}"),
+        ("prompts", f"looked at: {number(answer.serving.prefill.value)} tokens/s"),
+        ("answers", f"looked at: {number(answer.met.tokens)} tokens/s of all"),
+        ("gateway", f"not counted as a limit: so many tokens take it about {share:.1%} of a core"),
+        ("router", "not present"),
+        ("network", "not looked at"),
+    ]
+    return ("what may stop first", ""), rows
 
 
 def assumptions(sized: Sized) -> Table:
@@ -142,7 +165,7 @@ def bought(sized: Sized) -> Table:
 
 def _option(one: Option, note: str) -> tuple[str, ...]:
     currency = " " + one.priced if one.price is not None else one.priced
-    active = one.answer.active
+    active = one.active
     return (
         one.box.name, str(one.box.settings.slots), f"{active.low} to {active.value}",
         ("" if one.price is None else number(one.price)) + currency, "" if one.watts is None else f"{one.watts:.0f} W",

@@ -36,11 +36,16 @@ def facts(pulumi: Pulumi, platform: Platform, deployment: Mapping[str, Any]) -> 
     docker = pulumi.tools.docker
     info = docker.info()
     return {
-        "hardware": hardware(info, platform, *((None, "") if docker.remote else (gpus(platform), processor()))),
+        "hardware": machine(docker, info, platform),
         "versions": versions(pulumi, info, deployment) | {"project": project(paths.ROOT)},
         "configuration": configuration(platform)
         | {f"digest {name}": digest for name, digest in models.table(docker, deployment) if digest},
     }
+
+
+def machine(docker: DockerCli, info: Mapping[str, Any], platform: Platform) -> dict[str, str]:
+    """The hardware, with what only a program on that machine can see where this is that machine."""
+    return hardware(info, platform, *((None, "") if docker.remote else (gpus(platform), processor())))
 
 
 def hardware(info: Mapping[str, Any], platform: Platform, cards: Sequence[str] | None, chip: str) -> dict[str, str]:

@@ -16,14 +16,17 @@ from loadtests.results import store
 from loadtests.results.store import CannotWrite
 from loadtests.sizing import files, measured, sized, words
 from loadtests.sizing.measured import CannotSize, Run
+from loadtests.sizing.place import elsewhere
 from loadtests.sizing.sized import Asked, Sized
 from ops import paths, plan, record, settings, speeds
 from ops.docker import DockerCli
 from ops.errors import OpsError
 from ops.files import write_atomic
 from ops.preflight import fit as fits
+from ops.progress import counted
 from ops.request import Request
 from ops.size import asked, edit, proposal
+from ops.size.here import here
 from stack.capacity import calibrate, observed, roofline
 from stack.capacity.box import Box, NoRoomError, placed
 from stack.capacity.calibrate import CalibrationError, Machine
@@ -101,11 +104,14 @@ def _sized(request: Request, platform: Platform, said: asked.Words, runs: Sequen
     real = record.load(request.stack).source != "mirror"
     if runs and not real:
         known = None  # the package mirrors' stand-ins are no models of that name
-    box = machine(platform, request.stack, known, runs if real else ())
+    now = here(DockerCli(), platform, request.stack, name) if runs else None
+    others = [found for run in runs if now is not None and (found := elsewhere(run, now)) is not None]
+    box = machine(platform, request.stack, known, runs if real and not others else ())
     return sized.size(
         request.stack, f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}", priced(said.asked, box), box=box, known=known,
         settings=fits.settings(platform), runs=runs, context=platform.engine.context_length, model=name,
-        watts=said.watts,
+        watts=said.watts, reached=counted("cards to buy looked at"),
+        elsewhere=next(iter(others), None),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ said of it serves everybody; those that only do so by what is expected are liste
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
@@ -17,8 +17,8 @@ from stack.capacity.cost import CostError, Habits, kwh_per_month, power
 from stack.capacity.devices import Device, devices
 from stack.capacity.facts import Known, rows
 from stack.capacity.fit import Settings
-from stack.capacity.people import Answer, meet, most, people, within
-from stack.capacity.serving import Serving, Speeds
+from stack.capacity.people import Range, meet, most, refuse, within
+from stack.capacity.serving import CASES, Case, Serving, Speeds
 from stack.capacity.usage import PeopleError, Slo, Usage
 
 COUNTS: Final = ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4))  # hosts, cards of each, fewest cards first
@@ -73,8 +73,8 @@ class Option:
     """One machine that could be bought."""
 
     box: Box
-    usage: Usage
-    slo: Slo
+    active: Range
+    """How many it serves: modelled."""
     price: float | None
     """Of all cards, and hosts when their price was given; None without a card's price."""
     priced: str
@@ -85,11 +85,6 @@ class Option:
     """Of a month, with as many people as were asked for."""
     total: float | None
     """`price` and the electricity of `Market.months`, when its price was given."""
-
-    @property
-    def answer(self) -> Answer:
-        """How many it serves: modelled, with its interval. Computed anew each time."""
-        return people(self.usage, self.slo, serving(self.box, self.usage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +112,14 @@ def choose(
     habits: Habits | None = None,
     reserved: int = 0,
     among: Sequence[Device] | None = None,
+    reached: Callable[[int, int], None] | None = None,
 ) -> Choice:
     """Machines for `count` active people. Slots are chosen, `settings.slots` does not matter.
 
-    Raises ChooseError for a model that is not known well enough, and for a number of people that cannot be planned for.
+    It takes a while; `reached` is given how many cards were looked at, and how many there are.
+
+    Raises ChooseError for a model that is not known well enough, and for a number of people that cannot be planned for;
+    PeopleError for questions that are longer than a slot.
     """
     if not 1 <= count <= MOST:
         raise ChooseError(f"{count} people: between 1 and {MOST} can be chosen for")
@@ -130,10 +129,14 @@ def choose(
         )
     if known.embeds or not known.shape.caches:
         raise ChooseError(f"{known.shape.name} is for embeddings: people talk to another model, choose for that one")
+    refuse(usage, settings.context)
     sure: list[Option] = []
     perhaps: list[Option] = []
     refused: dict[str, int] = {}
-    for device in devices().values() if among is None else among:
+    looked = list(devices().values() if among is None else among)
+    for done, device in enumerate(looked):
+        if reached is not None:
+            reached(done, len(looked))
         box = Box(known=known, device=device, settings=settings, reserved=reserved)
         found, maybe, why = _smallest(count, box, usage, slo)
         if found:
@@ -196,34 +199,47 @@ def _serves(count: int, usage: Usage, slo: Slo, serves: Serving, case: Literal["
 def _option(
     count: int, box: Box, usage: Usage, slo: Slo, market: Market, habits: Habits, case: Literal["low", "value"]
 ) -> Option:
-    box = _roomiest(box, usage, slo, case)
+    box, active = _roomiest(box, usage, slo, case)
     card, priced = market.of(box.device)
     host = 0.0 if box.device.whole else market.host or 0.0
     price = None if card is None else box.hosts * (box.cards * card + host)
+    watts = kwh = total = None
     try:
         draws = power(box, habits)
     except CostError:
-        return Option(box=box, usage=usage, slo=slo, price=price, priced=priced, watts=None, kwh=None, total=None)
-    busy = meet(count, usage, slo, serving(box, usage), case).busy
-    kwh = kwh_per_month(draws, busy * habits.share)
-    total = None if price is None or market.kwh is None else price + kwh * market.kwh * market.months
-    return Option(box=box, usage=usage, slo=slo, price=price, priced=priced, watts=draws.busy, kwh=kwh, total=total)
+        pass  # what it draws is not known
+    else:
+        watts = draws.busy
+        kwh = kwh_per_month(draws, meet(count, usage, slo, serving(box, usage), case).busy * habits.share)
+        total = None if price is None or market.kwh is None else price + kwh * market.kwh * market.months
+    return Option(box=box, active=active, price=price, priced=priced, watts=watts, kwh=kwh, total=total)
 
 
-def _roomiest(box: Box, usage: Usage, slo: Slo, case: Literal["low", "value"]) -> Box:
-    """The same with the slots that serve the most: who buys it gets all of that, not only what was asked for."""
-    best, served = box, (0, 0)
-    for slots in (slots for slots in SLOTS if slots >= box.settings.slots):
-        tried = replace(box, settings=replace(box.settings, slots=slots))
+def _roomiest(box: Box, usage: Usage, slo: Slo, case: Literal["low", "value"]) -> tuple[Box, Range]:
+    """The same with the slots that serve the most: who buys it gets all of that, not only what was asked for.
+
+    Where prompts are the limit, more slots change only what is expected.
+    """
+    made: dict[int, Serving] = {}
+
+    @cache  # each of these takes a while where thousands are served
+    def served(slots: int, case: Case) -> int:
+        return most(usage, slo, made[slots], case)
+
+    best = box.settings.slots
+    for slots in (slots for slots in SLOTS if slots >= best):
         try:
-            serves = serving(tried, usage)
-            if (now := most(usage, slo, serves, case)) < served[0]:
-                continue
-            both = now, most(usage, slo, serves, "value")  # where prompts are the limit, slots change this one only
+            made[slots] = serving(_with(box, slots), usage)
+            now, then = served(slots, case), served(best, case)
+            if now > then or (now == then and served(slots, "value") > served(best, "value")):
+                best = slots
         except PeopleError:
             break  # no room, or nobody can say: nor with more
-        best, served = (tried, both) if both > served else (best, served)
-    return best
+    return _with(box, best), Range(**{case: served(best, case) for case in CASES})
+
+
+def _with(box: Box, slots: int) -> Box:
+    return replace(box, settings=replace(box.settings, slots=slots))
 
 
 def _rank(option: Option) -> tuple[bool, float, bool, float, str]:

@@ -130,7 +130,7 @@ def _buying() -> str:
 def _offer(option: Option) -> str:
     price = "price not known" if option.price is None else f"{option.price:.0f} USD"
     watts = "" if option.watts is None else f", {option.watts:.0f} W"
-    return f"{_plain(option.box.name)}: {_range(option.answer.active)}, {price}{watts}"
+    return f"{_plain(option.box.name)}: {_range(option.active)}, {price}{watts}"
 
 
 def _range(found: Range) -> str:

@@ -95,11 +95,7 @@ class Answer:
 
 def people(usage: Usage, slo: Slo, serving: Serving) -> Answer:
     """The most people whose requests stay within `slo`, and why no more. Raises PeopleError when nobody can tell."""
-    if usage.input_tokens + usage.output_tokens > serving.context:
-        raise PeopleError(
-            f"{usage.input_tokens:.0f} tokens of a question and {usage.output_tokens:.0f} of its answer are more than "
-            f"the {serving.context} of a slot: make contextLength larger, or plan with shorter ones"
-        )
+    refuse(usage, serving.context)
     counts = {case: most(usage, slo, serving, case) for case in CASES}
     active = Range(**counts)
     planned = active.of(serving.plan)
@@ -116,6 +112,15 @@ def people(usage: Usage, slo: Slo, serving: Serving) -> Answer:
         slo=slo,
         serving=serving,
     )
+
+
+def refuse(usage: Usage, context: int) -> None:
+    """Raises PeopleError for questions that do not fit into a slot of so many tokens together with their answers."""
+    if usage.input_tokens + usage.output_tokens > context:
+        raise PeopleError(
+            f"{usage.input_tokens:.0f} tokens of a question and {usage.output_tokens:.0f} of its answer are more than "
+            f"the {context} of a slot: make contextLength larger, or plan with shorter ones"
+        )
 
 
 def most(usage: Usage, slo: Slo, serving: Serving, case: Case) -> int:

@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, count, repeat
+from operator import mul, sub
 from typing import Final
 
 Rate = Callable[[int], float]
 """Requests a second that end while so many are worked on."""
 
 MOST: Final = 100_000  # people, or requests in the room: beyond, sums take too long to be of use
+SPREAD: Final = 8.0  # standard deviations of a Poisson count; beyond them is less than 1e-13
 ENOUGH: Final = 1e-12  # probability beyond which a longer queue is not looked at
 
 
@@ -61,14 +64,20 @@ class Queue:
         return high
 
     def _longer(self, wait: float) -> float:
-        """Share of requests that wait longer: one that finds k too many waits for k + 1 ends, each exponential."""
+        """Share of requests that wait longer: one that finds k too many waits for k + 1 ends, each exponential.
+
+        So many ends come within the wait as Poisson says; fewer than `first` never do, more than `last` neither.
+        """
         x = self.fastest * wait
-        total, term, below = 0.0, math.exp(-x) if x < 700 else 0.0, 0.0
-        for beyond, probability in enumerate(self.found[self.slots :]):
+        spread = SPREAD * math.sqrt(x) + SPREAD
+        first, last = max(0, math.floor(x - spread)), math.ceil(x + spread)
+        total, below = 0.0, 0.0
+        term = math.exp(first * math.log(x) - x - math.lgamma(first + 1)) if first else math.exp(-x)
+        for beyond, probability in enumerate(self.found[self.slots + first : self.slots + last], first):
             below += term  # probability that at most `beyond` ends came within the wait
             total += probability * below
             term *= x / (beyond + 1)
-        return total if x < 700 else 0.0
+        return total + math.fsum(self.found[self.slots + last :])
 
 
 def closed(people: int, think: float, rate: Rate, slots: int) -> Queue:
@@ -84,7 +93,7 @@ def closed(people: int, think: float, rate: Rate, slots: int) -> Queue:
     room = _chain(people, think, rates) if think else [*[-math.inf] * people, 0.0]
     others = _normal(_chain(people - 1, think, rates) if think else [*[-math.inf] * (people - 1), 0.0])
     here = _normal(room)
-    throughput = sum(share * _at(rates, count) for count, share in enumerate(here) if count)
+    throughput = math.fsum(map(mul, here[1:], rates)) + rates[-1] * math.fsum(here[slots + 1 :])
     return _queue(here, others, throughput, slots, rates)
 
 
@@ -139,11 +148,9 @@ def _at(rates: Sequence[float], count: int) -> float:
 
 def _chain(people: int, think: float, rates: Sequence[float]) -> list[float]:
     """Logarithms of the weights of 0 … people requests in the room."""
-    weights = [0.0]
-    for count in range(1, people + 1):
-        coming = (people - count + 1) / think
-        weights.append(weights[-1] + math.log(coming) - math.log(_at(rates, count)))
-    return weights
+    ending = chain(map(math.log, rates), repeat(math.log(rates[-1])))
+    coming = (math.log(idle / think) for idle in range(people, 0, -1))
+    return list(accumulate(map(sub, coming, ending), initial=0.0))
 
 
 def _normal(logarithms: Sequence[float]) -> list[float]:
@@ -156,8 +163,8 @@ def _normal(logarithms: Sequence[float]) -> list[float]:
 def _queue(
     here: Sequence[float], found: Sequence[float], throughput: float, slots: int, rates: Sequence[float]
 ) -> Queue:
-    working = math.fsum(share * min(count, slots) for count, share in enumerate(here))
-    waiting = math.fsum(share * max(count - slots, 0) for count, share in enumerate(here))
+    working = math.fsum(map(mul, here, range(slots))) + slots * math.fsum(here[slots:])
+    waiting = math.fsum(map(mul, here[slots:], count()))
     return Queue(
         throughput=throughput,
         working=working,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -150,6 +151,69 @@ def test_a_shape_goes_its_steps_and_ends(one: Engine, tmp_path: Path) -> None:
     early = [at for at in first if at < first[0] + 1_000_000_000]
     assert 1 <= len(early) <= 3, "one person alone cannot ask more often"
     assert time.monotonic() - began < LIMIT / 2
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "said"),
+    [
+        ({}, ("-u", "2", "-r", "2", "-t", "40s"), r"stopped after \d+ s of 40 s"),
+        ({"LOAD_STEPS": "2,3", "LOAD_FOR": "30s"}, (), r"stopped after \d+ s, before its shape was over"),
+        ({}, ("-u", "2", "-r", "2"), ""),
+    ],
+)
+def test_a_test_that_was_interrupted_is_marked(
+    one: Engine, tmp_path: Path, more: dict[str, str], arguments: tuple[str, ...], said: str
+) -> None:
+    """20 seconds of a minute were told as the whole of it. Where no end was set, Ctrl-C is the end."""
+    env = environment(f"http://{one.address}", tmp_path, LOAD_OUT=str(tmp_path / "out"), **more)
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            eventually_seen(one, 10, 30)
+            process.send_signal(signal.SIGINT)
+            process.wait(LIMIT)
+        finally:
+            process.kill()
+    result = store.read(tmp_path / "out" / "result.json")
+    assert re.fullmatch(said, result.stopped)
+    assert result.complete == (not said)
+
+
+def prompts(one: Engine) -> set[str]:
+    """What was asked since this was last looked at."""
+    found = {seen.json["messages"][0]["content"] for seen in one.seen()}
+    one.forget()
+    assert len(found) >= 5
+    return found
+
+
+@pytest.mark.parametrize("together", [(), ("--processes", "2")])
+def test_no_two_tests_ask_the_same(one: Engine, tmp_path: Path, together: tuple[str, ...]) -> None:
+    """Each asked word for word the same, which a server that keeps prompts answers at once."""
+    env, port, nonces = environment(f"http://{one.address}", tmp_path), str(free_port()), set()
+    ports = ("--master-bind-port", port, "--master-port", port) if together else ()
+    asked_before: set[str] = set()
+    for name in ("first", "second"):
+        done = locust({**env, "LOAD_OUT": str(tmp_path / name)}, "-u", "4", "-r", "4", "-t", "2s", *together, *ports)
+        assert done.returncode == 0, done.stderr
+        result = store.read(tmp_path / name / "result.json")
+        assert result.complete
+        nonces.add(result.environment.seeds["nonce"])
+        now = prompts(one)
+        assert not now & asked_before
+        asked_before = now
+    assert len(nonces) == 2
+
+
+def test_a_test_that_is_started_again_in_the_page_asks_something_else(one: Engine, tmp_path: Path) -> None:
+    with page(environment(f"http://{one.address}", tmp_path)) as url:
+        found = []
+        for _ in range(2):
+            assert asked(f"{url}/swarm", "POST", user_count=2, spawn_rate=2).json()["success"]
+            eventually_seen(one, 10, 30)
+            assert asked(f"{url}/stop", "POST").json()["success"]
+            found.append(prompts(one))
+    assert not found[0] & found[1]
 
 
 @pytest.mark.parametrize(

@@ -32,19 +32,19 @@ def test_whatever_is_offered_serves_everybody_and_less_of_it_does_not() -> None:
     for option in found.sure:
         box = option.box
         assert within(meet(20, Usage(), Slo(), serving(box, Usage()), "low"), Slo())
-        assert option.answer.active.low >= 20
+        assert option.active.low >= 20
         if box.cards > 1 and box.hosts == 1:
             fewer = replace(box, cards=box.cards // 2)
             assert not within(meet(20, Usage(), Slo(), serving(fewer, Usage()), "low"), Slo())
     for option in found.perhaps:
-        assert option.answer.active.low < 20 <= option.answer.active.value
+        assert option.active.low < 20 <= option.active.value
     assert "modelled" in found.label
 
 
 def test_a_machine_is_told_with_all_that_it_can_serve() -> None:
     """Offered for 5 people it was said to serve 10, and twice the machine four times as many."""
-    few = {option.box.name: option.answer.active for option in chosen(2).sure}
-    many = {option.box.name: option.answer.active for option in chosen(20).sure}
+    few = {option.box.name: option.active for option in chosen(2).sure}
+    many = {option.box.name: option.active for option in chosen(20).sure}
     both = few.keys() & many.keys()
     assert len(both) >= 4
     assert {name: few[name] for name in both} == {name: many[name] for name in both}

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import NormalDist
 
 import pytest
 
@@ -84,6 +85,15 @@ def test_closed_is_mean_value_analysis() -> None:
     rates = [batching(count) for count in range(1, 5)]
     for people in range(1, 15):
         assert closed(people, 10, batching, 4).throughput == pytest.approx(values(people, 10, rates))
+
+
+def test_a_queue_of_thousands_waits_as_long_as_its_ends_take() -> None:
+    """Waits of more than 700 ends were said to be 700 ends long: 0.7 s here."""
+    said = closed(5_000, 0.1, lambda _: 1_000.0, 10)
+    others = said.waiting - 1
+    assert said.wait == pytest.approx(others / 1_000, rel=1e-2)
+    late = (others + NormalDist().inv_cdf(0.95) * math.sqrt(others)) / 1_000
+    assert said.wait_quantile(0.95) == pytest.approx(late, rel=5e-3)
 
 
 def test_one_person_never_waits() -> None:

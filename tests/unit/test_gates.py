@@ -75,6 +75,17 @@ def test_some_answers_without_usage_are_noticed() -> None:
     assert "1 of 400 answers have no usage" in seen(records)["tokens reconciled"].value
 
 
+def test_more_tokens_than_characters_cannot_have_arrived() -> None:
+    """Ten times the usage passed, and with it ten times the tokens a second."""
+    told = seen(run(output_tokens=200))["tokens reconciled"]
+    assert told.passed is False
+    assert "48000 characters arrived, usage says 80000 tokens" in told.value
+    several = [record(k * 50.0, tokens=5, output_tokens=20, asked_tokens=20, session=k) for k in range(100)]
+    assert seen(several)["tokens reconciled"].passed is True, "pieces of four tokens each"
+    short = [record(k * 50.0, tokens=1, output_tokens=12, asked_tokens=12, session=k) for k in range(100)]
+    assert seen(short)["tokens reconciled"].passed is True, "marks without text"
+
+
 def test_answers_that_were_given_up_are_in_both_sums_of_tokens() -> None:
     records = [*run(), record(99.0, tokens=500, outcome=Outcome.CANCELLED, output_tokens=None)]
     agreed = gates.tokens(records, Server(output_tokens=400 * 20 + 500))

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,20 @@ import yaml
 
 from loadtests.report import files as reports
 from loadtests.results import store
-from ops import paths, record, size
+from loadtests.sizing.place import Here
+from ops import paths, progress, record, size
 from ops.__main__ import main
+from ops.docker import DockerCli, Result
 from ops.errors import OpsError
+from ops.pulumi import PROJECT
 from ops.request import parse
 from ops.size import asked, edit
 from stack.capacity import box as boxes
 from stack.capacity import facts
+from stack.capacity.devices import devices
 from stack.capacity.usage import Slo, Usage
 from stack.config.explain import ConfigError, parse_platform
+from stack.config.model import OWN_ENGINE
 from tests.support.boxes import Box
 
 TOP = ("config", "private-llm:platform")
@@ -64,11 +71,11 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def run_in(folder: Path) -> Path:
+def run_in(folder: Path, **told: str) -> Path:
     box = Box()
     for users in (1, 2, 4, 8):
         box.hold(users, 100)
-    store.write(folder, reports.render(box.result(), box.records))
+    store.write(folder, reports.render(box.result(**told), box.records))
     return folder
 
 
@@ -230,6 +237,43 @@ def test_a_run_tells_of_a_machine_without_a_plan(stack: Path, capsys: pytest.Cap
         size.size(parse("size", {}))
 
 
+@pytest.mark.parametrize(
+    ("served", "said"), [("qwen3:14b (default)", "machine by run"), ("b:1b (default)", "asked b:1b")]
+)
+def test_a_run_is_held_against_the_machine_and_the_model(
+    stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], served: str, said: str
+) -> None:
+    """A run of whatever was said to be of this stack on this machine."""
+    asked_of: list[tuple[str, str]] = []
+
+    def now(_: object, __: object, name: str, model: str) -> Here:
+        asked_of.append((name, model))
+        return Here(hardware={"GPUs": "none"}, model=model, digest="")
+
+    monkeypatch.setattr(size, "here", now)
+    folder = run_in(stack.parent / "run", models=served)
+    assert size.size(parse("size", {"RUN": str(folder)})) == 0
+    assert asked_of == [("dev", "qwen3:14b")]
+    assert said in capsys.readouterr().out
+
+
+def docker(command: Sequence[str], *_: object) -> Result:
+    if command[1] == "info":
+        return Result(0, '{"NCPU": 4, "MemTotal": 17179869184}', "")
+    if list(command[1:3]) == ["exec", f"{PROJECT}-dev-{OWN_ENGINE}"]:
+        return Result(0, "NAME ID SIZE MODIFIED\nqwen3:14b 0123456789ab 9.3 GB 2 days ago\n", "")
+    return Result(1, "", "no such container")
+
+
+def test_what_this_machine_is_comes_from_docker_and_the_engine() -> None:
+    platform, env = parse_platform(yaml.safe_load(STACK)[TOP[0]][TOP[1]], "f"), {"DOCKER_HOST": "unix:///x"}
+    found = size.here(DockerCli(env, runner=docker), platform, "dev", "qwen3:14b")
+    assert (found.model, found.digest) == ("qwen3:14b", "0123456789ab")
+    assert (found.hardware["cores"], found.hardware["memory"]) == ("4", "16.0 GiB")
+    silent = DockerCli(env, runner=lambda *_: Result(1, "", "Cannot connect to the Docker daemon"))
+    assert size.here(silent, platform, "dev", "qwen3:14b") == Here(hardware={}, model="qwen3:14b", digest="")
+
+
 def machine(*cards: Mapping[str, Any], instances: int = 1, model: str = "qwen3:8b") -> boxes.Box:
     """How these cards are planned."""
     tree = yaml.safe_load(STACK)[TOP[0]][TOP[1]]
@@ -250,6 +294,18 @@ def test_what_to_buy_is_printed_when_people_are_named(
     said = capsys.readouterr().out
     assert "Machines that serve 20 people at once" in said
     assert len(re.findall(r"^  \S.* slots, \d+ to \d+ people, ", said, flags=re.MULTILINE)) == 3
+
+
+@pytest.mark.usefixtures("stack")
+def test_what_takes_a_while_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(size, "counted", partial(progress.counted, clock=count(step=2.0).__next__))
+    assert size.size(parse("size", {})) == 0
+    told = re.findall(r"^cards to buy looked at: (\d+) of (\d+)$", capsys.readouterr().err, flags=re.MULTILINE)
+    assert len(told) > 10
+    assert {int(whole) for _, whole in told} == {len(devices())}
+    assert [int(done) for done, _ in told] == sorted({int(done) for done, _ in told})
 
 
 def test_a_model_that_does_not_fit_says_what_would(stack: Path) -> None:

@@ -112,6 +112,51 @@ def test_a_search_tells_how_long_people_think_too() -> None:
     assert check.held_out(searched, context=4096) == ()
 
 
+def asking_documents(told: list[dict[str, str]], seconds: float = 0.3) -> list[dict[str, str]]:
+    """The same, with an embedding that ends just before each question, as `rag` asks it."""
+    looked = [
+        {**row, "scenario": "rag question", "model": "embedding", "asked_tokens": "0", "output_tokens": "",
+         "ttft_ms": "", "tpot_ms": "", "e2e_ms": f"{1000 * seconds}",
+         "intended_s": f"{float(row['intended_s']) - seconds}"}
+        for row in told
+    ]  # fmt: skip
+    return sorted([*told, *looked], key=lambda row: float(row["intended_s"]))
+
+
+def test_people_who_ask_documents_talk_to_one_model() -> None:
+    """Such a run always has two models, so it could not be sized."""
+    box = sweep()
+    plain, both = (measured.of("run", box.result(), told) for told in (rows(box), asking_documents(rows(box))))
+    assert {row["model"] for row in both.rows} == {"default"}
+    thinks = [sized.size("dev", "", Asked(), runs=[one]).answer.usage.think_s for one in (plain, both)]
+    assert thinks[1] == pytest.approx(thinks[0])
+
+
+def test_a_search_with_embeddings_tells_how_long_people_think_between_answers() -> None:
+    box = Box()
+    box.hold(4)
+    told, level = rows(box), box.levels[0]
+    looked, e2e = asking_documents(told, seconds=0.0), level.metrics["e2e"]
+    # A report counts both kinds: twice the requests, of half the mean time.
+    twice = level.model_copy(
+        update={
+            "requests_per_second": 2 * level.requests_per_second,
+            "metrics": {**level.metrics, "e2e": e2e.model_copy(update={"mean": e2e.mean / 2})},
+        }
+    )
+    found = []
+    for levels, listed in (([level], told), ([twice], looked)):
+        result = box.result(SHAPE="search").model_copy(update={"levels": levels})
+        found.append(sized.size("dev", "", Asked(), runs=[measured.of("run", result, listed)]).answer.usage.think_s)
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_a_run_of_embeddings_alone_says_what_to_run() -> None:
+    told = [{**row, "asked_tokens": "0"} for row in rows(sweep())]
+    with pytest.raises(CannotSize, match=r"embeddings only(.|\n)*PROFILE=chat"):
+        measured.of("run", sweep().result(), told)
+
+
 def test_what_a_rate_cannot_tell_is_said_to_be_assumed() -> None:
     by_rate = measured.of("rate", sweep().result(UNIT="requests/s"), rows(sweep()))
     said = {row[2]: row[3] for row in words.assumptions(sized.size("dev", "", Asked(), runs=[by_rate]))[1]}
@@ -322,6 +367,21 @@ def test_a_calibrated_machine_is_not_said_to_be_all_published() -> None:
     assert "this machine was measured" not in words.basis(answered("plan"))
 
 
+def test_what_was_not_looked_at_is_said() -> None:
+    """The gateway, a router and the network could never stop anything, and the report did not say so."""
+    planned, ran = (dict(words.looked(answered(kind))[1]) for kind in ("plan", "run"))
+    assert planned.keys() == {"memory", "slots", "prompts", "answers", "gateway", "router", "network"}
+    assert (planned["router"], planned["network"]) == ("not present", "not looked at")
+    assert planned["memory"] == "room for another slot"
+    assert ran["memory"].startswith("not known")
+    # 0.2 ms of a core for each token: a thousand tokens a second are a fifth of one.
+    answer = answered("run").answer
+    fast = replace(answered("run"), answer=replace(answer, met=replace(answer.met, tokens=1_000.0)))
+    assert "about 20.0% of a core" in dict(words.looked(fast)[1])["gateway"]
+    for text in files.render(answered("run"), {}, "").values():
+        assert "not looked at" in text
+
+
 def test_nobody_is_no_number_of_accounts() -> None:
     assert words.accounts(answered("nobody")) == ""
     assert "people may have one" in words.accounts(answered("plan"))
@@ -388,6 +448,15 @@ def test_the_page_is_sound_and_loads_nothing(kind: str) -> None:
     body = " ".join(shape.words)
     first = body.index(words.headline(made))
     assert first < body.index("What is assumed") < body.index("What to buy")
+
+
+def test_an_answer_is_written_without_computing_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every machine that could be bought was computed anew for each file, for minutes."""
+    made = answered("plan")
+    assert made.choice is not None
+    assert len(made.choice.sure) > 20
+    monkeypatch.setattr("stack.capacity.people.closed", lambda *_: pytest.fail("a queue was computed"))
+    assert len(json.loads(files.render(made, {}, "")["size.json"])["buy"]["sure"]) == len(made.choice.sure)
 
 
 @pytest.mark.parametrize("kind", KINDS)
