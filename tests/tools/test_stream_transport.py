@@ -92,7 +92,8 @@ def test_embeddings(client: Client, path: str) -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        {"split": True}, {"chunks_per_write": 7, "itl_ms": 10}, {"line_ending": "\r\n"}, {"comments": True, "role_chunk": False},
+        {"split": True}, {"chunks_per_write": 7, "itl_ms": 10}, {"line_ending": "\r\n"},
+        {"comments": True, "role_chunk": False},
         {"hostile": True, "split": True, "comments": True}, {"usage": "always"}, {"reasoning_tokens": 9},
     ],
 )  # fmt: skip
