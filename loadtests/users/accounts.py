@@ -10,7 +10,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Final, Self
 
 import gevent
@@ -102,7 +102,7 @@ class Crew:
             if api is None:
                 return
             try:
-                with gevent.Timeout(REMOVE_S):
+                with closing(api), gevent.Timeout(REMOVE_S):
                     _clear(api)
             except (Refused, gevent.Timeout) as error:
                 why = f"not done in {REMOVE_S:g} s" if isinstance(error, gevent.Timeout) else str(error)
@@ -135,7 +135,8 @@ def _add(api: Api, number: int) -> str:
 def _try(target: Target, token: str) -> None:
     """Raises CannotGoOn where such an account may not use the model."""
     try:
-        model(Api(target.url, token=token, ca=target.ca, timeout=ANSWER_S), target)
+        with closing(Api(target.url, token=token, ca=target.ca, timeout=ANSWER_S)) as api:
+            model(api, target)
     except CannotGoOn as error:
         raise CannotGoOn(
             f"the load's people have accounts without any rights of their own, and to these {error}. Where the chat "

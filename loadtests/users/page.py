@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -64,6 +64,10 @@ class Api:
             parts.hostname or "", parts.port, ssl=tls, ssl_context_factory=lambda: trust(ca), concurrency=CONNECTIONS,
             connection_timeout=timeout, network_timeout=timeout,
         )  # fmt: skip
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
 
     def text(self, method: str, path: str, body: bytes = b"", kind: str = "") -> str:
         """The answer to one request. Raises Refused for any but a good one."""
@@ -172,7 +176,8 @@ class Accounts:
 
     def _all(self, target: Target) -> list[Account]:
         tokens = sign_in(target, self._environment).tokens
-        name = model(Api(target.url, token=tokens[0], ca=target.ca), target)
+        with closing(Api(target.url, token=tokens[0], ca=target.ca)) as api:
+            name = model(api, target)
         return [Account(target, token, name) for token in tokens]
 
 
@@ -198,9 +203,9 @@ def sign_in(target: Target, environment: Mapping[str, str]) -> SignedIn:
             f"people of the chat sign in: {EMAIL} and {PASSWORD} say as whom (`make load` on a stack of "
             "this machine sets them)"
         )
-    api = Api(target.url, password=password, ca=target.ca, timeout=SIGN_IN_S)
     try:
-        told = api.json("POST", "/api/v1/auths/signin", {"email": email, "password": password})
+        with closing(Api(target.url, password=password, ca=target.ca, timeout=SIGN_IN_S)) as api:
+            told = api.json("POST", "/api/v1/auths/signin", {"email": email, "password": password})
         return SignedIn((str(told["token"]),), admin=told.get("role") == "admin")
     except Refused as error:
         ways = {
