@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,8 @@ from tests.support.engine import Engine, engine
 
 MODEL: Final = "qwen3:0.6b"
 SCENARIO: Final = {"ttft_ms": 200, "itl_ms": 40, "tokens": 50, "heavy_tail": True, "seed": 5}
-ROUNDS: Final = (1, 3)
+LEAST_EVENTS: Final = 10_000
+"""So many more has the longer run: what a program's start takes differs from start to start."""
 PATIENCE: Final = 150  # seconds for a run of a tool
 WRONG: Final = 5.0  # per cent: from there on a gap is not measured
 LOCKS: Final = ("guidellm", "aiperf")
@@ -161,11 +162,22 @@ def _run(words: list[str], where: Place) -> str:
 TOOLS: Final[dict[str, Callable[[Place, int, int], Told]]] = {"ours": ours, "guidellm": guidellm, "aiperf": aiperf}
 
 
+def once(folder: Path, tool: str) -> None:
+    """Runs a tool for nothing: the first time it compiles what it imports. What goes wrong, its row will say."""
+    with suppress(ValueError, KeyError, OSError, subprocess.TimeoutExpired), place(folder, tls=False) as (_, where):
+        TOOLS[tool](where, 1, 1)
+
+
+def rounds_of(streams: int) -> tuple[int, int]:
+    """How often everybody asks in the short run, and in the longer one."""
+    return 1, 1 + max(2, -(-LEAST_EVENTS // (streams * int(SCENARIO["tokens"]))))
+
+
 def row(folder: Path, tool: str, streams: int, *, tls: bool) -> Row:
     """Runs a tool shortly and longer; errors are those of the longer run."""
     costs, events = [], []
     try:
-        for rounds in ROUNDS:
+        for rounds in rounds_of(streams):
             with place(folder, tls=tls) as (one, where):
                 before = spent()
                 told = TOOLS[tool](where, streams, rounds * streams)
@@ -251,6 +263,8 @@ def main() -> None:
         prepare(folder)
         for streams, tls in cells:
             for tool in TOOLS:
+                if (streams, tls) == cells[0]:
+                    once(folder, tool)
                 rows.append(one := row(folder, tool, streams, tls=tls))
                 print(
                     f"{tool:10}{streams:>4}{' TLS' if tls else '    '}{shown(one.ttft_p50_ms):>10}"
