@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +30,15 @@ from geventhttpclient.response import HTTPParseError, HTTPResponse
 from loadtests.client.lag import Lags
 from loadtests.client.parser import LONGEST, Answer, Form, Parser, unlike
 from loadtests.client.secret import Secrets
+from loadtests.client.wire import BLOCK, SECOND, Clock, Seal
 from loadtests.records import Outcome, Record
 
 SO_TIMESTAMPNS: Final = 35  # Linux; not in Python's socket module
-BLOCK: Final = 65_536
 STAMP: Final = struct.Struct("qq")
 ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 READ: Final = 1  # libev's EV_READ
 HELD: Final = 32  # pieces of an answer that are read before they are looked at
 HEAD: Final = 256 << 10  # characters of the headers and trailers of an answer, more than any server sends
-SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +312,7 @@ class _Connection:
         family, kind, protocol, _, place = address
         start = time.monotonic_ns()
         self._socket = gevent.socket.socket(family, kind, protocol)
-        self._tls: _Seal | None = None
+        self._tls: Seal | None = None
         self.tls_ns: int | None = None
         try:
             self._socket.settimeout(connect_s)
@@ -323,7 +322,7 @@ class _Connection:
             self._socket.connect(place)
             self.connect_ns = time.monotonic_ns() - start
             if context is not None:
-                self._tls = _Seal(context, host)
+                self._tls = Seal(context, host)
                 self._tls.shake_hands(self._socket)
                 self.tls_ns = time.monotonic_ns() - start - self.connect_ns
         except TimeoutError:
@@ -379,83 +378,13 @@ class _Connection:
             raise reading.trouble
 
 
-class _Seal:
-    """TLS apart from the socket, so that the sealed bytes are read with the kernel's stamp."""
-
-    def __init__(self, context: ssl.SSLContext, host: str) -> None:
-        self.incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self.incoming, self._outgoing, server_hostname=host)
-
-    def shake_hands(self, sock: gevent.socket.socket) -> None:
-        """Raises OSError: the certificate is refused, or the other side ended it."""
-        while True:
-            try:
-                self._object.do_handshake()
-            except ssl.SSLWantReadError:
-                sock.sendall(self._outgoing.read())
-                data = sock.recv(BLOCK)
-                if not data:
-                    raise ConnectionError("the server ended the TLS handshake") from None
-                self.incoming.write(data)
-            else:
-                sock.sendall(self._outgoing.read())
-                return
-
-    def seal(self, data: bytes) -> bytes:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._object.write(rest) :]
-        return self._outgoing.read()
-
-    def unseal(self, data: bytes) -> Iterator[bytes]:
-        """What can be read with these bytes; the end of the connection (of data too) is an empty piece."""
-        if data:
-            self.incoming.write(data)
-        else:
-            self.incoming.write_eof()
-        try:
-            while plain := self._object.read(BLOCK):
-                yield plain
-                if not (self.incoming.pending or self._object.pending()):
-                    return  # to be told so by an exception takes longer than all the rest
-        except ssl.SSLWantReadError:
-            return
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            pass
-        yield b""
-
-
-class _Clock:
-    """How far the clock of the kernel's stamps is ahead of ours: a constant, until somebody sets it."""
-
-    EVERY: Final = SECOND
-
-    def __init__(self) -> None:
-        self._ahead = 0
-        self._next = 0
-
-    def ahead(self, now_ns: int) -> int:
-        """In nanoseconds; asked again every second."""
-        if now_ns >= self._next:
-            # Whoever is interrupted between two clocks is wrong by that: the quickest of a few was not.
-            self._ahead = min(self._once() for _ in range(4))[1]
-            self._next = now_ns + self.EVERY
-        return self._ahead
-
-    @staticmethod
-    def _once() -> tuple[int, int]:
-        before, kernels = time.monotonic_ns(), time.time_ns()
-        took = time.monotonic_ns() - before
-        return took, kernels - before - took // 2
-
-
 class _Reading:
     """The reading half of one request, called by the loop whenever bytes are there."""
 
     def __init__(
         self,
         sock: gevent.socket.socket,
-        tls: _Seal | None,
+        tls: Seal | None,
         run: _Run,
         lags: Lags,
     ) -> None:
@@ -463,7 +392,7 @@ class _Reading:
         self._tls = tls
         self._run = run
         self._lags = lags
-        self._clock = _Clock()
+        self._clock = Clock()
         self._held: list[tuple[int, bytes]] = []
         self._in_chunks = False
         self.response = _Response(run)
@@ -545,41 +474,6 @@ class _Reading:
     def _finish(self) -> None:
         self._watcher.stop()
         self.over.set()
-
-
-class LoopProbe:
-    """Watches how late the loop calls back, every few milliseconds: the client's own queue.
-
-    A timer of the loop's is itself up to a millisecond late on a machine that is quiet.
-    """
-
-    EVERY: Final = 0.005
-    STALL: Final = 2_000_000
-    """From here on, nanoseconds, the loop stood still."""
-
-    def __init__(self) -> None:
-        self.lags = Lags()
-        self.stalled_ns = 0
-        """How long it stood still in all: one long halt is few late callbacks, but many late pieces."""
-        self._last = 0
-        self._timer = gevent.get_hub().loop.timer(self.EVERY, self.EVERY, ref=False)
-
-    def __enter__(self) -> Self:
-        self._last = time.monotonic_ns()
-        self._timer.start(self._tick)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._timer.stop()
-        self._timer.close()
-
-    def _tick(self) -> None:
-        now = time.monotonic_ns()
-        lag = now - self._last - int(self.EVERY * SECOND)
-        self.lags.add(lag)
-        if lag > self.STALL:
-            self.stalled_ns += lag
-        self._last = now
 
 
 def _plainly(error: Exception) -> str:

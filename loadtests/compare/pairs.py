@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import ValidationError, field_validator
 
 from loadtests.analysis import metrics
-from loadtests.client.stream import Client, LoopProbe, Request
+from loadtests.client.probe import LoopProbe
+from loadtests.client.stream import Client, Request
 from loadtests.compare import tax
 from loadtests.compare.tax import Pair
 from loadtests.records import Outcome, Record

@@ -14,7 +14,8 @@ import gevent
 import numpy as np
 from gevent.event import Event
 
-from loadtests.client.stream import Client, LoopProbe, Reply, Request
+from loadtests.client.probe import LoopProbe
+from loadtests.client.stream import Client, Reply, Request
 from loadtests.generator.alarm import Alarm
 from loadtests.generator.conductor import Conductor
 from loadtests.generator.recorder import Recorder, Report

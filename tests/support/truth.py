@@ -11,7 +11,8 @@ import gevent
 import numpy as np
 
 from loadtests.analysis.metrics import Floats, gaps
-from loadtests.client.stream import Client, LoopProbe, Reply, Request
+from loadtests.client.probe import LoopProbe
+from loadtests.client.stream import Client, Reply, Request
 from tests.support.engine import Engine, told_at
 
 QUIET_S = 0.002

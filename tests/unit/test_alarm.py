@@ -8,7 +8,7 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtests.client.stream import LoopProbe
+from loadtests.client.probe import LoopProbe
 from loadtests.generator.alarm import SECOND, Alarm
 
 

@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 
 from loadtests.analysis.stats import kolmogorov
-from loadtests.client.stream import LoopProbe
+from loadtests.client.probe import LoopProbe
 from loadtests.generator.conductor import FEW, SECOND, Conductor, connections, logged, moments
 from loadtests.generator.loads import Closed, Open, Replay
 from loadtests.workload.arrivals import Arrivals
