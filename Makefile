@@ -13,7 +13,7 @@ words.client := APP NAME
 words.env := SOURCE
 words.logs := S
 words.preview := SOURCE HOST
-words.plan := FORMAT GGUF
+words.plan := FORMAT GGUF MODEL
 words.calibrate := RUN RATES DEPTH
 words.load := PROFILE MIX USERS RATE SEARCH REPLAY SPEED FOR RAMP BUDGET ARRIVALS SLO MODEL SEED PROCESSES TIMEOUT OUT \
 	GATE TAX DIRECT URL KEY CA
