@@ -44,9 +44,13 @@ def preset(name: str) -> Objectives:
         raise ValueError(f"objectives {name!r}: not known; allowed: {', '.join(PRESETS)}") from None
 
 
+VECTORS: Final = "embeddings"
+"""The usual objectives where there are no answers in tokens."""
+
+
 def usual(scenario: str) -> str:
     """The name of the objectives for people of this scenario, when they say none: vectors have no tokens."""
-    return "embeddings" if scenario in {"embed", "native-embed"} else "people"
+    return VECTORS if scenario in {"embed", "native-embed"} else "people"
 
 
 def parse(text: str) -> Objectives:

@@ -26,8 +26,6 @@ from loadtests.workload.replay import Log
 
 OUT: Final = Path(__file__).resolve().parents[1] / "out"
 """Where reports go, each to a folder of its own, when OUT does not say it."""
-VECTORS: Final = "embeddings"
-"""The usual objectives where there are no answers in tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +76,11 @@ def check(environment: Mapping[str, str]) -> Wanted:
 def _timed(said: Words, given: str) -> Words:
     """With objectives that vectors can be held against: they have no tokens. Raises ValueError for others."""
     if not given:
-        return replace(said, slo=VECTORS, objectives=slo.preset(VECTORS))
+        return replace(said, slo=slo.VECTORS, objectives=slo.preset(slo.VECTORS))
     if said.objectives.e2e is None:
         raise ValueError(
             f"SLO={given}: PROFILE={said.profile} asks for vectors, which have no tokens to wait for: allowed are "
-            f"{VECTORS} and e2e=seconds"
+            f"{slo.VECTORS} and e2e=seconds"
         )
     return said
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from loadtests.analysis.metrics import Objectives
-from loadtests.analysis.slo import PRESETS
+from loadtests.analysis.slo import PRESETS, usual
 from loadtests.analysis.slo import parse as parse_objectives
 from stack.config import units
 
@@ -108,8 +108,7 @@ def parse(environment: Mapping[str, str]) -> Words:
     _spelling(environment)
     shape, unit = _shape(given)
     profile = given.get("PROFILE", "chat")
-    usual = "embeddings" if profile in {"embed", "native-embed"} else "people"
-    said = given.get("SLO", usual)
+    said = given.get("SLO", usual(profile))
     loads = _loads(given, unit) if unit.name in given else ()
     if shape is Shape.HOLD and len(loads) > 1:
         shape = Shape.SWEEP
