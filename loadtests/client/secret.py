@@ -38,6 +38,8 @@ class Secrets:
 
     def said(self, text: str) -> str:
         """The text as it may be kept and shown. What is cut off is cut off last: no secret is left in halves."""
+        if not text:
+            return ""
         text = writable(self.hidden(text[:LOOKED]))
         text = "".join(one if one.isprintable() else " " for one in text).strip()
         return text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"

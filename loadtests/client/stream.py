@@ -27,7 +27,6 @@ import gevent.event
 import gevent.socket
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
-from loadtests.client.lag import Lags
 from loadtests.client.parser import LONGEST, Answer, Form, Parser, unlike
 from loadtests.client.secret import Secrets
 from loadtests.client.wire import BLOCK, SECOND, Clock, Seal
@@ -37,7 +36,8 @@ SO_TIMESTAMPNS: Final = 35  # Linux; not in Python's socket module
 STAMP: Final = struct.Struct("qq")
 ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 READ: Final = 1  # libev's EV_READ
-HELD: Final = 32  # pieces of an answer that are read before they are looked at
+HELD: Final = 2 * 32  # of an answer, 32 pieces and their moments are kept before they are looked at
+ENDS: Final = (b"", b"\r", b"\n")  # how the rest of an answer in chunks begins, where its end was cut in two
 HEAD: Final = 256 << 10  # characters of the headers and trailers of an answer, more than any server sends
 
 
@@ -109,8 +109,7 @@ class Client:
         self._keep = keep
         self._address: Any = None
         self._idle: list[_Connection] = []
-        self.lags = Lags()
-        """How long bytes lay in the kernel before they were read, where it says so."""
+        self._clock = Clock()
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +146,7 @@ class Client:
         try:
             connection = self._ready(run)
             run.sent_ns = time.monotonic_ns()
-            connection.converse(head + request.body, run, self.lags, self._total_s, self._idle_s)
+            connection.converse(head + request.body, run, self._clock, self._total_s, self._idle_s)
         except TimeoutError as error:
             run.failed(Outcome.TIMEOUT, str(error) or "timed out")
         except (OSError, HTTPParseError) as error:
@@ -349,10 +348,10 @@ class _Connection:
             pass
         return False
 
-    def converse(self, request: bytes, run: _Run, lags: Lags, total_s: float, idle_s: float) -> None:
+    def converse(self, request: bytes, run: _Run, clock: Clock, total_s: float, idle_s: float) -> None:
         """Sends a request and reads until its answer is over. Raises OSError, TimeoutError."""
         deadline = run.sent_ns + int(total_s * SECOND)
-        reading = _Reading(self._socket, self._tls, run, lags)
+        reading = _Reading(self._socket, self._tls, run, clock)
         self._socket.settimeout(total_s)
         try:
             self._socket.sendall(request if self._tls is None else self._tls.seal(request))
@@ -363,7 +362,7 @@ class _Connection:
         try:
             while not reading.over.is_set():
                 now = time.monotonic_ns()
-                silent = max(reading.newest_ns, run.sent_ns) + int(idle_s * SECOND)
+                silent = reading.newest_ns + int(idle_s * SECOND)
                 if now >= deadline:
                     raise TimeoutError(f"not done within {total_s:g} s")
                 if now >= silent:
@@ -371,7 +370,7 @@ class _Connection:
                 reading.over.wait((min(deadline, silent) - now) / SECOND)
         finally:
             reading.stop()
-        run.done_ns = reading.newest_ns or None
+        run.done_ns = reading.newest_ns if reading.newest_ns > run.sent_ns else None
         run.complete = reading.response.message_complete
         run.reusable = run.complete and not reading.response.should_close()
         if reading.trouble is not None and (run.headers_ns is None or not isinstance(reading.trouble, OSError)):
@@ -386,17 +385,17 @@ class _Reading:
         sock: gevent.socket.socket,
         tls: Seal | None,
         run: _Run,
-        lags: Lags,
+        clock: Clock,
     ) -> None:
         self._receive = sock.recvmsg
         self._tls = tls
         self._run = run
-        self._lags = lags
-        self._clock = Clock()
-        self._held: list[tuple[int, bytes]] = []
+        self._clock = clock
+        # In turns: a moment, and what came then. A flat list: the collector would go through so many pairs.
+        self._held: list[Any] = []
         self._in_chunks = False
         self.response = _Response(run)
-        self.newest_ns = 0
+        self.newest_ns = run.sent_ns
         self.trouble: Exception | None = None
         self.over = gevent.event.Event()
         self._watcher = gevent.get_hub().loop.io(sock.fileno(), READ)
@@ -414,8 +413,22 @@ class _Reading:
             self.trouble = self.trouble or error
 
     def _readable(self) -> None:
+        """Takes what is there, and when it came. This runs for every piece: what can wait is left to `_look`."""
         try:
-            self._take()
+            data, extra, _, _ = self._receive(BLOCK, ROOM)
+            at = now = time.monotonic_ns()
+            if extra:
+                seconds, ns = STAMP.unpack(extra[0][2])
+                at = seconds * SECOND + ns - self._clock.ahead(now)
+                # That clock can be set meanwhile: nothing arrives later than now, or before what was there before it.
+                if not self.newest_ns <= at <= now:
+                    at = now
+            self.newest_ns = at
+            for plain in (data,) if self._tls is None else self._tls.unseal(data):
+                self._held += (at, plain)
+            if len(self._held) < HELD and self._in_chunks and not self._may_end():
+                return
+            self._look()
         except BlockingIOError:
             return
         except Exception as error:  # noqa: BLE001  (this runs in the loop: whoever waits gets it)
@@ -425,44 +438,23 @@ class _Reading:
             if self.response.message_complete:
                 self._finish()
 
-    def _take(self) -> None:
-        data, extra, _, _ = self._receive(BLOCK, ROOM)
-        now = at = time.monotonic_ns()
-        if extra:
-            seconds, ns = STAMP.unpack(extra[0][2])
-            at = seconds * SECOND + ns - self._clock.ahead(now)
-            # That clock can be set meanwhile: nothing arrives later than now, or before what was there before it.
-            if max(self.newest_ns, self._run.sent_ns) <= at <= now:
-                self._lags.add(now - at)
-            else:
-                at = now
-        self.newest_ns = at
-        if self._tls is None:
-            self._held.append((at, data))
-        else:
-            self._held += [(at, plain) for plain in self._tls.unseal(data)]
-        if len(self._held) >= HELD or self._may_end():
-            self._look()
-
     def _may_end(self) -> bool:
-        """Whether the newest bytes may end the answer: where it is in chunks, an empty line ends in them."""
-        if not (self._in_chunks and self._held):
-            return True
-        newest = self._held[-1][1]
-        return not newest or newest[0] in b"\r\n" or b"\r\n\r\n" in newest
+        """Whether the newest bytes may end an answer in chunks: an empty line does, and half of one comes first."""
+        newest: bytes = self._held[-1] if self._held else b""
+        return newest[:1] in ENDS or b"\r\n\r\n" in newest
 
     def _look(self) -> None:
         """Looks into what is held. Many pieces at one go take a third of the time that they take one by one."""
-        held, self._held = self._held, []
-        for at, plain in held:
-            self.response.at_ns = at
+        held, self._held = iter(self._held), []
+        response = self.response
+        for response.at_ns, plain in zip(held, held, strict=True):
             if plain:
-                self.response.feed(plain)
-            elif not self.response.message_complete:
+                response.feed(plain)
+            elif not response.message_complete:
                 self._end()
         if self._run.parser is not None and self._run.parser.full:
             raise HTTPParseError(f"an event of more than {LONGEST >> 20} MiB")
-        self._in_chunks = self._in_chunks or str(self.response.get("transfer-encoding")).lower() == "chunked"
+        self._in_chunks = self._in_chunks or str(response.get("transfer-encoding")).lower() == "chunked"
 
     def _end(self) -> None:
         """The connection is over: an answer without a length ends so, any other is cut."""
