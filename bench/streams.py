@@ -1,5 +1,7 @@
 """`make bench-client`: our streaming client, guidellm and aiperf on the same engine, on the same cores, in one run.
 
+Beside them a reader that only reads: what an event costs any of them at least, on this machine in this hour.
+
 The engine tells the truth: when a request came, and when each token went out. Each tool asks as a crowd of so many that
 keep asking. What an event costs is the difference between a long and a short run, so that starting up costs nobody
 anything. A tool that fails or does not report a figure gets n/a. JSON comes last.
@@ -26,6 +28,7 @@ from loadtests.analysis.metrics import gaps, wire_ttft
 from loadtests.client.stream import Client, Request
 from loadtests.records import Outcome, Record
 from ops import paths, venv
+from tests.support import bare as read_only
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine
 
@@ -42,8 +45,8 @@ LOCKS: Final = ("guidellm", "aiperf")
 class Told:
     """What a tool printed, in milliseconds, as (p50, p99); None where it does not report it."""
 
-    ttft: tuple[float, float]
-    itl: tuple[float, float] | None
+    ttft: tuple[float, float] | None = None
+    itl: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,13 @@ def spent() -> float:
 
 def ours(where: Place, streams: int, count: int) -> Told:
     """Our client, in a process of its own as the others."""
-    words = [sys.executable, "-m", "bench.streams", "ours", where.url, str(where.ca), str(streams), str(count)]
-    return Told(**json.loads(_run(words, where).splitlines()[-1]))
+    return Told(**json.loads(_again("ours", where, streams, count).splitlines()[-1]))
+
+
+def bare(where: Place, streams: int, count: int) -> Told:
+    """The reader that only reads."""
+    _again("bare", where, streams, count)
+    return Told()
 
 
 def guidellm(where: Place, streams: int, count: int) -> Told:
@@ -144,6 +152,12 @@ def aiperf(where: Place, streams: int, count: int) -> Told:
     return Told((ttft["p50"], ttft["p99"]), (gap["p50"], gap["p99"]) if gap else None)
 
 
+def _again(role: str, where: Place, streams: int, count: int) -> str:
+    """This file as a process of its own."""
+    words = [sys.executable, "-m", "bench.streams", role, where.url, str(where.ca), str(streams), str(count)]
+    return _run(words, where)
+
+
 def _program(lock: str, name: str) -> list[str]:
     return [str(venv.environment(lock) / "bin" / name)]
 
@@ -159,7 +173,9 @@ def _run(words: list[str], where: Place) -> str:
     return done.stdout
 
 
-TOOLS: Final[dict[str, Callable[[Place, int, int], Told]]] = {"ours": ours, "guidellm": guidellm, "aiperf": aiperf}
+TOOLS: Final[dict[str, Callable[[Place, int, int], Told]]] = {
+    "bare": bare, "ours": ours, "guidellm": guidellm, "aiperf": aiperf,
+}  # fmt: skip
 
 
 def once(folder: Path, tool: str) -> None:
@@ -192,7 +208,7 @@ def row(folder: Path, tool: str, streams: int, *, tls: bool) -> Row:
     true_ttft = float(np.quantile(waits, 0.5)), float(np.quantile(waits, 0.99))
     seconds = (max(s.ended_at for s in seen) - min(s.at for s in seen)) / 1e9
     cost = (costs[1] - costs[0]) / (events[1] - events[0])
-    first = [abs(a - b) for a, b in zip(told.ttft, true_ttft, strict=True)]
+    first = [abs(a - b) for a, b in zip(told.ttft, true_ttft, strict=True)] if told.ttft else (None, None)
     gap = [abs(a / b - 1) * 100 for a, b in zip(told.itl, true_gaps, strict=True)] if told.itl else (None, None)
     return Row(
         tool, streams, tls, ttft_p50_ms=first[0], ttft_p99_ms=first[1], itl_p50_percent=gap[0], itl_p99_percent=gap[1],
@@ -235,6 +251,11 @@ def own(url: str, ca: Path, streams: int, count: int) -> None:
     print(json.dumps({"ttft": list(np.quantile(first, (0.5, 0.99))), "itl": list(np.quantile(between, (0.5, 0.99)))}))
 
 
+def only_read(url: str, _: Path, streams: int, count: int) -> None:
+    """What `bare` runs."""
+    read_only.crowd(url, [asking(number) for number in range(count)], streams)
+
+
 def shown(value: float | None, form: str = ".2f") -> str:
     """A figure, or n/a."""
     return "n/a" if value is None else format(value, form)
@@ -263,6 +284,8 @@ def main() -> None:
         prepare(folder)
         for streams, tls in cells:
             for tool in TOOLS:
+                if tls and tool == "bare":
+                    continue  # it has no TLS
                 if (streams, tls) == cells[0]:
                     once(folder, tool)
                 rows.append(one := row(folder, tool, streams, tls=tls))
@@ -278,7 +301,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["ours"]:
-        own(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    if len(sys.argv) > 1:
+        role, place_of, ca_of, *numbers = sys.argv[1:]
+        run_as = own if role == "ours" else only_read
+        run_as(place_of, Path(ca_of), *map(int, numbers))
     else:
         main()

@@ -16,11 +16,12 @@ import pytest
 
 from loadtests.analysis.metrics import percentile, ttft, wire_ttft
 from loadtests.client.stream import Client
+from tests.support.bare import crowd
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine
 from tests.support.truth import Truth, asking, measure
 
-CPU_PER_EVENT = 60e-6  # seconds; half of it on a quiet core, and shared ones cost more
+TIMES_BARE = 3.8  # the client is at 3.0; without two of its shortcuts (learned frames, 32 pieces at a go) at 3.9 to 4.3
 TRIES = 4
 
 
@@ -63,10 +64,16 @@ def test_three_thousand_events_a_second_are_measured_as_they_were(one: Engine) -
 
 
 def test_an_event_costs_little(one: Engine) -> None:
+    """Against a reader that only reads, by turns: what either pays for waking up is the machine's."""
     one.play(ttft_ms=50, itl_ms=20, tokens=50)
+    ours, bare = [], []
     with Client(f"http://{one.address}") as client:
-        costs = [(truth := measure(one, client, 60, apart_s=0.0003)).cpu / truth.events for _ in range(TRIES)]
-    assert min(costs) < CPU_PER_EVENT
+        for _ in range(TRIES):
+            ours.append(measure(one, client, 60, apart_s=0.0003).cpu)
+            start = time.process_time()
+            crowd(f"http://{one.address}", [asking(number) for number in range(60)], 60)
+            bare.append(time.process_time() - start)
+    assert min(ours) / min(bare) < TIMES_BARE, (ours, bare)
 
 
 def test_the_same_through_tls(tmp_path: Path) -> None:
