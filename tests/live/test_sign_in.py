@@ -40,10 +40,10 @@ for _ in range(int(times)):
 def limited(platform: Platform) -> Iterator[Platform]:
     """The same platform with small limits, and then with its own again."""
     before = platform.platform["gateway"]
-    platform.secret("admin-password")  # reading it takes a second or two, as long as the first ban
     platform.configure(lambda tree: tree.update(gateway={**before, "limits": LIMITS}))
     platform.up()
     platform.wait_answering()
+    platform.secret("admin-password")  # reading it takes a second or two, as long as the first ban
     yield platform
     platform.configure(lambda tree: tree.update(gateway=before))
     platform.up()
