@@ -237,7 +237,7 @@ def measured(folder: Path, streams: int, *, tls: bool, rounds: int) -> list[Row]
 def middle(rows: list[Row]) -> Row:
     """The median of each figure; n/a where a round had none."""
     kept: dict[str, Any] = {}
-    for figure in (one.name for one in fields(Row) if one.type == "float | None"):
+    for figure in (one.name for one in fields(Row) if one.default is None):
         values = [getattr(one, figure) for one in rows]
         kept[figure] = None if None in values else float(np.median(values))
     return replace(rows[0], why=next((one.why for one in rows if one.why), ""), **kept)

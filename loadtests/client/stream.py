@@ -36,7 +36,7 @@ SO_TIMESTAMPNS: Final = 35  # Linux; not in Python's socket module
 STAMP: Final = struct.Struct("qq")
 ROOM: Final = socket.CMSG_SPACE(STAMP.size)
 READ: Final = 1  # libev's EV_READ
-HELD: Final = 2 * 32  # of an answer, 32 pieces and their moments are kept before they are looked at
+HELD: Final = 32  # pieces of an answer that are read before they are looked at
 ENDS: Final = (b"", b"\r", b"\n")  # how the rest of an answer in chunks begins, where its end was cut in two
 HEAD: Final = 256 << 10  # characters of the headers and trailers of an answer, more than any server sends
 
@@ -391,8 +391,7 @@ class _Reading:
         self._tls = tls
         self._run = run
         self._clock = clock
-        # In turns: a moment, and what came then. A flat list: the collector would go through so many pairs.
-        self._held: list[Any] = []
+        self._held: list[tuple[int, bytes]] = []
         self._in_chunks = False
         self.response = _Response(run)
         self.newest_ns = run.sent_ns
@@ -425,7 +424,7 @@ class _Reading:
                     at = now
             self.newest_ns = at
             for plain in (data,) if self._tls is None else self._tls.unseal(data):
-                self._held += (at, plain)
+                self._held.append((at, plain))
             if len(self._held) < HELD and self._in_chunks and not self._may_end():
                 return
             self._look()
@@ -440,14 +439,14 @@ class _Reading:
 
     def _may_end(self) -> bool:
         """Whether the newest bytes may end an answer in chunks: an empty line does, and half of one comes first."""
-        newest: bytes = self._held[-1] if self._held else b""
+        newest = self._held[-1][1] if self._held else b""
         return newest[:1] in ENDS or b"\r\n\r\n" in newest
 
     def _look(self) -> None:
         """Looks into what is held. Many pieces at one go take a third of the time that they take one by one."""
-        held, self._held = iter(self._held), []
+        held, self._held = self._held, []
         response = self.response
-        for response.at_ns, plain in zip(held, held, strict=True):
+        for response.at_ns, plain in held:
             if plain:
                 response.feed(plain)
             elif not response.message_complete:
