@@ -204,7 +204,11 @@ class Steady:
 
 
 def steady(values: ArrayLike, alpha: float = 0.01) -> Steady:
-    """Cuts the warm-up (MSER-5), then looks for a trend in the rest (Mann-Kendall); may answer that there is none."""
+    """Cuts the warm-up (MSER-5), then looks for a trend in the rest (Mann-Kendall); may answer that there is none.
+
+    MSER alone cuts at the middle in 4 to 15 of 100 short or spiky runs that are steady, as one high batch is enough;
+    so such a cut counts as a warm-up without an end where the whole run has a trend, which one batch does not make.
+    """
     x = np.asarray(values, dtype=np.float64)
     if x.size < 50:
         return Steady(None, f"{x.size} values are too few to tell a steady state from chance; it takes 50")
@@ -216,16 +220,20 @@ def steady(values: ArrayLike, alpha: float = 0.01) -> Steady:
     error = (squares - sums**2 / rest) / rest.astype(np.float64) ** 2
     half = means.size // 2
     cut = int(np.argmin(error[: half + 1]))
-    if cut >= half:
+    if cut >= half and trend(_batches(x))[1] < alpha:
         return Steady(None, "the values still settle in the second half of the run; let it run longer")
-    kept = x[5 * cut :]
-    size = kept.size // min(30, kept.size // 5)
-    batches = kept[: kept.size // size * size].reshape(-1, size).mean(axis=1)
-    slope, chance = trend(batches)
+    slope, chance = trend(_batches(x[5 * cut :]))
     if chance < alpha:
         way = "grow" if slope > 0 else "fall"
         return Steady(None, f"the values still {way} after the warm-up (Mann-Kendall p = {chance:.2g})")
     return Steady(5 * cut, f"steady from value {5 * cut} of {x.size} (Mann-Kendall p = {chance:.2g})")
+
+
+def _batches(x: Floats) -> Floats:
+    """Means of at most 30 batches of at least 5 values: neighbours are alike, and the test takes unlike ones."""
+    size = x.size // min(30, x.size // 5)
+    means: Floats = x[: x.size // size * size].reshape(-1, size).mean(axis=1)
+    return means
 
 
 def trend(values: ArrayLike) -> tuple[float, float]:

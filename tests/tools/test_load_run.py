@@ -84,13 +84,15 @@ class Run:
 
 
 @contextmanager
-def started(folder: Path, url: str, *, key: str = KEY, ca: str = "", **words: str) -> Iterator[Run]:
+def started(
+    folder: Path, url: str, *, key: str = KEY, ca: str = "", baselines: str = "", **words: str
+) -> Iterator[Run]:
     """A run in a process of its own, with its profile and report in this folder."""
     (folder / "quick.yaml").write_text(PROFILE)
     given = {"PROFILE": str(folder / "quick.yaml"), "OUT": str(folder / "out"), **words}
     environment = {
         "PATH": os.defpath, "HOME": str(folder), "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key,
-        "BASELINES": str(folder / "baselines"),
+        "BASELINES": baselines or str(folder),
         **({"SSL_CERT_FILE": ca} if ca else {}), **{f"LOAD_{name}": value for name, value in given.items()},
     }  # fmt: skip
     with subprocess.Popen(
@@ -107,6 +109,17 @@ def started(folder: Path, url: str, *, key: str = KEY, ca: str = "", **words: st
 def ran(folder: Path, address: str, **words: Any) -> tuple[int, Run]:
     with started(folder, f"http://{address}", **words) as run:
         return run.wait(), run
+
+
+def ran_quietly(folder: Path, address: str, **words: Any) -> Run:
+    """A run on a machine that was quiet from its beginning to its end, of three at most."""
+    for name in ("first", "second", "third"):
+        (here := folder / name).mkdir(parents=True)
+        status, run = ran(here, address, **words)
+        if run.quiet() and "steady state" not in run.result.reason:
+            assert status == (0 if run.result.verdict == "pass" else 1)
+            return run
+    pytest.skip(f"the machine is not quiet: {run.result.reason}")
 
 
 # --- in order --------------------------------------------------------------------------------------------------------
@@ -210,16 +223,13 @@ def test_a_short_search_names_a_load_below_the_knee_or_says_why_not(
 
 def test_a_run_slower_than_its_baseline_fails(one: Engine, tmp_path: Path) -> None:
     words = {"RATE": "60", "FOR": "12s"}
-    status, before = ran(tmp_path, one.address, **words, OUT=str(tmp_path / "before"))
-    if not before.quiet():
-        pytest.skip(f"the machine is not quiet: {before.result.reason}")
-    assert (status, before.result.verdict) == (0, "pass"), before.result.reason
-    assert baseline.main({"RUN": str(before.folder), "BASELINES": str(tmp_path / "baselines")}) == 0
+    before = ran_quietly(tmp_path / "before", one.address, **words)
+    assert before.result.verdict == "pass", before.result.reason
+    kept = tmp_path / "baselines"
+    assert baseline.main({"RUN": str(before.folder), "BASELINES": str(kept)}) == 0
     one.play(**ANSWER | {"ttft_ms": 80, "itl_ms": 20})
-    status, after = ran(tmp_path, one.address, **words, GATE="1")
-    if not after.quiet():
-        pytest.skip(f"the machine is not quiet: {after.result.reason}")
-    assert (status, after.result.verdict) == (1, "fail"), after.result.reason
+    after = ran_quietly(tmp_path / "after", one.address, **words, baselines=str(kept), GATE="1")
+    assert after.result.verdict == "fail", after.result.reason
     assert after.out.startswith("FAIL  The objectives held, but it is worse than the run of")
     (more,) = re.findall(r"worse than .*?time to first token \+(\d+)", after.out)
     assert 80 < int(more) < 120, "it was doubled"

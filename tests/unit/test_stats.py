@@ -97,10 +97,32 @@ def test_a_queue_that_grows_has_no_steady_state(seed: int) -> None:
     assert "grow" in found.why or "settle" in found.why
 
 
-def test_steady_values_are_seldom_refused() -> None:
-    refused = sum(stats.steady(draws(seed).exponential(size=400)).start is None for seed in range(200))
+@pytest.mark.parametrize("size", [60, 120, 400])
+def test_steady_values_are_seldom_refused(size: int) -> None:
+    refused = sum(stats.steady(draws(seed).exponential(size=size)).start is None for seed in range(400))
     assert refused <= 10
     assert stats.steady(range(49)).start is None
+
+
+def test_a_few_late_answers_in_a_steady_run_are_no_warm_up() -> None:
+    refused = 0
+    for seed in range(400):
+        rng = draws(seed)
+        values = rng.normal(40, 0.5, size=120)
+        for at in rng.integers(120, size=rng.poisson(3)):
+            values[at : at + 4] += rng.exponential(20)
+        refused += stats.steady(values).start is None
+    assert refused <= 10, "MSER alone: 33"
+
+
+@pytest.mark.parametrize("until", [0.45, 0.6])
+def test_a_warm_up_that_takes_half_of_the_run_is_seen(until: float) -> None:
+    refused = 0
+    for seed in range(200):
+        values = draws(seed).normal(100, 5, size=60)
+        values[: int(60 * until)] += 10
+        refused += stats.steady(values).start is None
+    assert refused > 60
 
 
 def test_littles_law_holds_and_notices_what_was_dropped() -> None:
