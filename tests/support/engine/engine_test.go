@@ -280,17 +280,17 @@ func TestTheNullServersAnswerIsWhole(t *testing.T) {
 
 func TestAnswersBesideEachOtherAreSlower(t *testing.T) {
 	s := usual
-	s.Tokens, s.ITL, s.Beside = 21, 1, 10
+	s.Tokens, s.ITL, s.Beside = 21, 10, 20 // long, so that all begin before the first is over
 	took := func(streams int) time.Duration {
 		_, o := clientOf(t, s)
-		o.streams, o.last = streams, time.Millisecond
+		o.streams, o.last = streams, 100*time.Millisecond
 		outcomes, _, err := run(o, nil)
 		if err != nil || len(outcomes) != streams {
 			t.Fatalf("%+v, %v", outcomes, err)
 		}
 		return time.Duration(outcomes[0].End - outcomes[0].Start)
 	}
-	if alone, beside := took(1), took(2); beside < alone+100*time.Millisecond {
+	if alone, beside := took(1), took(2); beside < alone+200*time.Millisecond {
 		t.Fatalf("20 gaps beside another answer take %v, alone %v", beside, alone)
 	}
 }
