@@ -14,9 +14,9 @@ import gevent.socket
 import pytest
 from gevent.server import StreamServer
 
-from loadtests.client.lag import Lags
 from loadtests.client.secret import Secrets
 from loadtests.client.stream import Client, Request, _Reading, _Run
+from loadtests.client.wire import Clock
 from loadtests.records import Outcome, Record
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine, eventually_seen
@@ -240,7 +240,7 @@ class TestPiecesThatAreHeld:
         """Each part is there when the one before was read."""
         there, here = gevent.socket.socketpair()
         run = _Run(asking(), 0, 0, Secrets())
-        reading = _Reading(here, None, run, Lags())
+        reading = _Reading(here, None, run, Clock())
         for part in parts:
             there.sendall(part)
             reading._readable()
