@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +254,12 @@ class TestWhileItRuns:
         nothing_is_lost(platform, chat)
 
 
+def offspring(pid: int) -> list[int]:
+    """All processes below this one; Pulumi puts some of them into groups of their own, where they would live on."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    return [one for child in map(int, found) for one in (child, *offspring(child))]
+
+
 @pytest.mark.usefixtures("bystander")
 class TestInTheMiddle:
     """From destroyed, in this order: a port taken too late, interrupted, twice at once, and up."""
@@ -304,10 +310,11 @@ class TestInTheMiddle:
         for line in first.stdout:
             if "chat-container creating" in line:
                 break
-        children = subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True, check=False)
+        others = offspring(first.pid)
         first.kill()
-        for pid in children.stdout.split():
-            os.killpg(int(pid), signal.SIGKILL)
+        for pid in others:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         first.wait(10)
         first.stdout.close()
         said = platform.up().text
