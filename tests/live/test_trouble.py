@@ -26,6 +26,7 @@ from tests.support.live.bystander import Bystander
 from tests.support.live.platform import DATA, Ended, Platform
 from tests.support.live.waits import until
 from tests.support.live.webui import WebUI
+from tests.support.processes import offspring
 
 CHAT = "A chat from before the trouble"
 CLOSED = "127.0.0.1:1"  # nobody listens on port 1
@@ -254,12 +255,6 @@ class TestWhileItRuns:
         nothing_is_lost(platform, chat)
 
 
-def offspring(pid: int) -> list[int]:
-    """All processes below this one; Pulumi puts some of them into groups of their own, where they would live on."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
-    return [one for child in map(int, found) for one in (child, *offspring(child))]
-
-
 @pytest.mark.usefixtures("bystander")
 class TestInTheMiddle:
     """From destroyed, in this order: a port taken too late, interrupted, twice at once, and up."""
@@ -310,7 +305,7 @@ class TestInTheMiddle:
         for line in first.stdout:
             if "chat-container creating" in line:
                 break
-        others = offspring(first.pid)
+        others = offspring(first.pid)  # some in groups of their own, where they would live on
         first.kill()
         for pid in others:
             with suppress(ProcessLookupError):

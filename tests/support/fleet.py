@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Final
 
 from loadtests.generator.loads import Held, Load
 from loadtests.target import Target
 from loadtests.workload.profiles import Profile
+from tests.support.processes import children_of
 from tests.support.samples import ROOT
 
 END: Final = 20.0  # seconds
@@ -83,11 +83,6 @@ def fleets() -> Iterator[Fleets]:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def children_of(pid: int) -> list[int]:
-    """The workers that a process has started."""
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _write(pipe: IO[bytes], value: Any) -> None:

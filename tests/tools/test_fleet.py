@@ -24,7 +24,8 @@ from loadtests.workload.arrivals import Arrivals
 from loadtests.workload.profiles import PROFILES, Length, Profile
 from loadtests.workload.replay import Arrival
 from tests.support.engine import Engine, engine
-from tests.support.fleet import Came, Fleets, Wanted, children_of, fleets
+from tests.support.fleet import Came, Fleets, Wanted, fleets
+from tests.support.processes import children_of
 
 QUIET = 0.002
 """Loop lag, seconds, p99: below it timing may be asserted."""
