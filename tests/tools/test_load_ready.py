@@ -111,7 +111,7 @@ def saying(banner: bytes) -> Iterator[str]:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                with connection:
+                with connection, suppress(OSError):  # whoever has read enough hangs up first
                     connection.sendall(banner)
                     connection.recv(1000)
 
