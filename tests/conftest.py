@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pulumi  # noqa: F401  before a plugin's stand-in of that name, which the program cannot run on
 import pytest
 
 from tests.support.samples import SAMPLES

@@ -206,8 +206,9 @@ class TestConnections:
             client = Client(f"http://127.0.0.1:{server.getsockname()[1]}")
             asks = [gevent.spawn(client.ask, asking())]
             for _ in range(2):
-                gevent.sleep(0.02)
+                gevent.socket.wait_read(server.fileno())
                 connection, _ = server.accept()
+                gevent.socket.wait_read(connection.fileno())
                 connection.recv(65536)
                 connection.sendall(said)
                 asks[-1].join()
@@ -344,15 +345,16 @@ def test_what_is_long_but_ends_is_read() -> None:
 def test_a_killed_request_leaves_its_record(client: Client, one: Engine, kept: list[Record]) -> None:
     one.play(ttft_ms=0, itl_ms=20, tokens=500)
     asked = gevent.spawn(client.ask, asking())
-    gevent.sleep(0.2)
+    with gevent.Timeout(10):
+        while not (seen := one.seen()) or seen[0].tokens < 5:
+            gevent.sleep(0.01)
     asked.kill()
     (record,) = kept
     assert record.outcome is Outcome.CANCELLED
-    assert 2 <= len(record.pieces_ns) < 20
-    deadline = gevent.get_hub().loop.now() + 5
-    while not one.last.gone_at:
-        assert gevent.get_hub().loop.now() < deadline, "the engine still tells it"
-        gevent.sleep(0.01)
+    assert 2 <= len(record.pieces_ns) < 500
+    with gevent.Timeout(5):
+        while not one.last.gone_at:
+            gevent.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
