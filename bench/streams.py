@@ -33,7 +33,7 @@ from tests.support.certificates import issued
 from tests.support.engine import Engine, engine
 
 MODEL: Final = "qwen3:0.6b"
-SCENARIO: Final = {"ttft_ms": 200, "itl_ms": 40, "tokens": 50, "heavy_tail": True, "seed": 5}
+SCENARIO: Final = {"ttft_ms": 200, "heavy_tail": True, "seed": 5}
 LEAST_EVENTS: Final = 10_000
 """So many more has the longer run: what a program's start takes differs from start to start."""
 PATIENCE: Final = 150  # seconds for a run of a tool
@@ -42,6 +42,35 @@ ROUNDS: Final = 3
 """All tools by turns in each; what is shown are medians. One run of one tool tells more of the machine than of it."""
 APART: Final = 0.003  # seconds between the first requests of ours
 LOCKS: Final = ("guidellm", "aiperf")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the engine answers: the mean gap between two tokens in milliseconds, and the tokens of an answer."""
+
+    itl_ms: int
+    tokens: int
+
+
+SHARED: Final = Pace(40, 50)
+"""A card that many share, and short answers: between two events all that a client needs has left the caches."""
+QUICK: Final = Pace(10, 200)
+"""A card with few people on it, and answers of a usual length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is measured with every tool."""
+
+    streams: int
+    pace: Pace = SHARED
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.streams} x {self.pace.itl_ms} ms{' TLS' if self.tls else ''}"
+
+
+CELLS: Final = (Cell(20), Cell(100), Cell(300), Cell(100, tls=True), Cell(100, QUICK), Cell(300, QUICK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +83,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A tool at so many streams: errors against the truth, None for n/a."""
+    """A tool in a cell: errors against the truth, None for n/a."""
 
     tool: str
-    streams: int
-    tls: bool
+    cell: Cell
     ttft_p50_ms: float | None = None
     ttft_p99_ms: float | None = None
     itl_p50_percent: float | None = None
@@ -81,14 +109,14 @@ class Place:
 
 
 @contextmanager
-def place(folder: Path, *, tls: bool) -> Iterator[tuple[Engine, Place]]:
+def place(folder: Path, cell: Cell) -> Iterator[tuple[Engine, Place]]:
     """A fresh engine: its gaps start again with its first request."""
     flags: tuple[str, ...] = ()
-    if tls:
+    if cell.tls:
         flags = ("-tls-certificate", str(folder / "certificate"), "-tls-key", str(folder / "key"))
-    with engine((MODEL,), *flags, **SCENARIO) as one:
+    with engine((MODEL,), *flags, **SCENARIO, **asdict(cell.pace)) as one:
         port = one.address.rpartition(":")[2]
-        url = f"https://localhost:{port}" if tls else f"http://{one.address}"
+        url = f"https://localhost:{port}" if cell.tls else f"http://{one.address}"
         yield one, Place(url, folder / "certificate", folder)
 
 
@@ -185,28 +213,28 @@ TOOLS: Final[dict[str, Callable[[Place, int, int], Told]]] = {
 
 def once(folder: Path, tool: str) -> None:
     """Runs a tool for nothing: the first time it compiles what it imports. What goes wrong, its row will say."""
-    with suppress(ValueError, KeyError, OSError, subprocess.TimeoutExpired), place(folder, tls=False) as (_, where):
+    with suppress(ValueError, KeyError, OSError, subprocess.TimeoutExpired), place(folder, Cell(1)) as (_, where):
         TOOLS[tool](where, 1, 1)
 
 
-def rounds_of(streams: int) -> tuple[int, int]:
+def rounds_of(cell: Cell) -> tuple[int, int]:
     """How often everybody asks in the short run, and in the longer one."""
-    return 1, 1 + max(2, -(-LEAST_EVENTS // (streams * int(SCENARIO["tokens"]))))
+    return 1, 1 + max(2, -(-LEAST_EVENTS // (cell.streams * cell.pace.tokens)))
 
 
-def row(folder: Path, tool: str, streams: int, *, tls: bool) -> Row:
+def row(folder: Path, tool: str, cell: Cell) -> Row:
     """Runs a tool shortly and longer; errors are those of the longer run."""
     costs, events = [], []
     try:
-        for rounds in rounds_of(streams):
-            with place(folder, tls=tls) as (one, where):
+        for rounds in rounds_of(cell):
+            with place(folder, cell) as (one, where):
                 before = spent()
-                told = TOOLS[tool](where, streams, rounds * streams)
+                told = TOOLS[tool](where, cell.streams, rounds * cell.streams)
                 costs.append(spent() - before)
-                seen = [s for s in one.seen() if s.tokens == SCENARIO["tokens"]]
+                seen = [s for s in one.seen() if s.tokens == cell.pace.tokens]
                 events.append(sum(s.tokens for s in seen))
     except (ValueError, KeyError, OSError, subprocess.TimeoutExpired) as error:
-        return Row(tool, streams, tls, why=str(error)[-300:])
+        return Row(tool, cell, why=str(error)[-300:])
     waits = [(s.first_at - s.at) / 1e6 for s in seen]
     between = np.concatenate([np.diff(np.array(s.told, dtype=np.int64)) for s in seen]) / 1e6
     true_gaps = float(np.quantile(between, 0.5)), float(np.quantile(between, 0.99))
@@ -216,16 +244,16 @@ def row(folder: Path, tool: str, streams: int, *, tls: bool) -> Row:
     first = [abs(a - b) for a, b in zip(told.ttft, true_ttft, strict=True)] if told.ttft else (None, None)
     gap = [abs(a / b - 1) * 100 for a, b in zip(told.itl, true_gaps, strict=True)] if told.itl else (None, None)
     return Row(
-        tool, streams, tls, ttft_p50_ms=first[0], ttft_p99_ms=first[1], itl_p50_percent=gap[0], itl_p99_percent=gap[1],
+        tool, cell, ttft_p50_ms=first[0], ttft_p99_ms=first[1], itl_p50_percent=gap[0], itl_p99_percent=gap[1],
         cpu_us_per_event=cost * 1e6, events_per_core_second=1 / cost if cost > 0 else None,
         events_per_second=events[1] / seconds,
     )  # fmt: skip
 
 
-def measured(folder: Path, streams: int, *, tls: bool, rounds: int) -> list[Row]:
+def measured(folder: Path, cell: Cell, rounds: int) -> list[Row]:
     """A row for each tool: medians over rounds, in each of which all have their turn."""
-    tools = [tool for tool in TOOLS if not (tls and tool == "bare")]  # which has no TLS
-    runs = [{tool: row(folder, tool, streams, tls=tls) for tool in tools} for _ in range(rounds)]
+    tools = [tool for tool in TOOLS if not (cell.tls and tool == "bare")]  # which has no TLS
+    runs = [{tool: row(folder, tool, cell) for tool in tools} for _ in range(rounds)]
     for run in runs:
         least = run["ours"].cpu_us_per_event
         for tool, one in run.items():
@@ -301,24 +329,23 @@ def most(rows: list[Row], tool: str) -> float | None:
 
 
 def main() -> None:
-    """All tools at all sizes; QUICK: 20 streams, one round."""
+    """All tools in all cells; QUICK: the first one, one round."""
     quick = bool(os.environ.get("QUICK"))
-    cells = [(20, False)] if quick else [(20, False), (100, False), (300, False), (100, True)]
     for lock in LOCKS:
         venv.apart(lock)
     rows = []
     print("errors against the engine's own record (ms, %), processor time per event")
-    print(f"{'streams':>14}    TTFT p50      p99   ITL p50      p99  us/event  times ours  events/s", flush=True)
+    print(f"{'streams x gap':>25}  TTFT p50      p99   ITL p50      p99  us/event  times ours  events/s", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
         for tool in TOOLS:
             once(folder, tool)
-        for streams, tls in cells:
-            found = measured(folder, streams, tls=tls, rounds=1 if quick else ROUNDS)
+        for cell in CELLS[:1] if quick else CELLS:
+            found = measured(folder, cell, 1 if quick else ROUNDS)
             for one in found:
                 print(
-                    f"{one.tool:10}{streams:>4}{' TLS' if tls else '    '}{shown(one.ttft_p50_ms):>10}"
+                    f"{one.tool:10}{cell!s:>15}{shown(one.ttft_p50_ms):>10}"
                     f"{shown(one.ttft_p99_ms):>9}{shown(one.itl_p50_percent):>10}{shown(one.itl_p99_percent):>9}"
                     f"{shown(one.cpu_us_per_event, '.0f'):>10}{shown(one.times_ours, '.1f'):>12}"
                     f"{shown(one.events_per_second, '.0f'):>10}" + (f"  {one.why}" if one.why else ""),

@@ -211,7 +211,7 @@ def steady(values: ArrayLike, alpha: float = 0.01) -> Steady:
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size < 50:
-        return Steady(None, f"{x.size} values are too few to tell a steady state from chance; it takes 50")
+        return Steady(None, f"a steady state takes 50 values to be told from chance; {x.size} came")
     means = x[: x.size // 5 * 5].reshape(-1, 5).mean(axis=1)
     # Around the median, so that values that are all alike leave exact zeros, not the noise of large squares.
     means -= np.median(means)

@@ -35,11 +35,6 @@ class Lags:
                 return min(_upper(bucket), self.most)
         return 0
 
-    def clear(self) -> None:
-        """Starts again."""
-        self._buckets = array("q", bytes(8 * len(self._buckets)))
-        self.count = self.most = 0
-
 
 def _upper(bucket: int) -> int:
     """The largest duration that falls into a bucket."""

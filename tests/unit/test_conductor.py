@@ -98,7 +98,7 @@ def test_requests_leave_at_their_moments() -> None:
     assert asked.places == list(range(len(due)))
     assert asked.intended == [start + int(at * SECOND) for at in due]
     assert min(asked.late) >= 0, "nothing leaves early"
-    if probe.lags.quantile(0.99) < 2_000_000:
+    if not probe.stalled_ns:  # one long halt is few late callbacks, but many late requests
         assert np.percentile(asked.late, 99) < 0.005
 
 
