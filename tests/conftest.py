@@ -6,6 +6,7 @@ And the fixture `plan`: what the real program registers, once for each sample.
 from __future__ import annotations
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,9 @@ from tests.support.samples import SAMPLES
 
 if TYPE_CHECKING:
     from tests.support.recorder import Plan
+
+# Started behind a shell (`make test &`), we and all that we start would not hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS: Final = Path(__file__).parent
 LADDER: Final = ("unit", "contracts", "rendered", "contract", "tools", "live")

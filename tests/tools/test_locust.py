@@ -104,7 +104,10 @@ def test_it_measures_through_the_gateway(one: Engine, gateway: Running, tmp_path
     assert abs(len(found) - len(seen)) <= 4, "each person may have been stopped just before its request was out"
     assert {row["worker"] for row in found} == {str(number) for number in range(processes)}
     assert len({(row["session"], row["turn"]) for row in found}) == len(found), "everybody asks something else"
-    assert rows(tmp_path / "rows.json") == {("chat", name): ended["ok"] for name in ("E2E", "TTFT", "TPOT")}
+    shown = rows(tmp_path / "rows.json")
+    assert shown.keys() == {("chat", name) for name in ("E2E", "TTFT", "TPOT")}
+    # Locust waits half a second for the last counts of its workers, and no longer.
+    assert all(count == ended["ok"] or (processes > 1 and 20 < count < ended["ok"]) for count in shown.values()), shown
     result = store.read(tmp_path / "out" / "result.json")
     assert result.whole.requests == len(found)
     assert {gate.name: gate.word for gate in result.gates}["reports lost"] == "PASS"
