@@ -25,6 +25,7 @@ from stack.config.explain import parse_platform
 from tests.support.engine import Engine, engine, eventually_seen
 from tests.support.gateway import Running, running
 from tests.support.samples import ROOT, SAMPLES
+from tests.support.tries import once_in_three
 
 PLATFORM: Final = parse_platform(
     {
@@ -92,29 +93,34 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_it_measures_through_the_gateway(one: Engine, gateway: Running, tmp_path: Path, processes: int) -> None:
-    env = environment(gateway.url, tmp_path, SSL_CERT_FILE=gateway.ca, LOAD_OUT=str(tmp_path / "out"))
-    port = str(free_port())
-    together = ("--processes", "2", "--master-bind-port", port, "--master-port", port) if processes > 1 else ()
-    done = locust(env, "-u", "4", "-r", "4", "-t", "3s", "--json-file", str(tmp_path / "rows"), *together)
-    assert done.returncode == 0, done.stderr
-    found, seen = recorded(tmp_path / "out"), one.seen()
-    ended = Counter(row["outcome"] for row in found)
-    assert set(ended) <= {"ok", "cancelled"}, "what still runs at the end is stopped"
-    assert ended["ok"] > 20
-    assert abs(len(found) - len(seen)) <= 4, "each person may have been stopped just before its request was out"
-    assert {row["worker"] for row in found} == {str(number) for number in range(processes)}
-    assert len({(row["session"], row["turn"]) for row in found}) == len(found), "everybody asks something else"
-    shown = rows(tmp_path / "rows.json")
-    assert shown.keys() == {("chat", name) for name in ("E2E", "TTFT", "TPOT")}
-    # Locust waits half a second for the last counts of its workers, and no longer.
-    assert all(count == ended["ok"] or (processes > 1 and 20 < count < ended["ok"]) for count in shown.values()), shown
-    result = store.read(tmp_path / "out" / "result.json")
-    assert result.whole.requests == len(found)
-    assert {gate.name: gate.word for gate in result.gates}["reports lost"] == "PASS"
-    assert {gate.name: gate.word for gate in result.gates}["answer length"] == "PASS"
-    written = [file.read_text() for file in (tmp_path / "out").iterdir()]
-    assert len(written) == 4
-    assert not any(KEY in text for text in (*written, done.stdout, done.stderr))
+    folders = (tmp_path / name for name in ("first", "second", "third"))
+
+    def right() -> bool:
+        one.forget()
+        (here := next(folders)).mkdir()
+        env = environment(gateway.url, here, SSL_CERT_FILE=gateway.ca, LOAD_OUT=str(here / "out"))
+        port = str(free_port())
+        together = ("--processes", "2", "--master-bind-port", port, "--master-port", port) if processes > 1 else ()
+        done = locust(env, "-u", "4", "-r", "4", "-t", "3s", "--json-file", str(here / "rows"), *together)
+        assert done.returncode == 0, done.stderr
+        found, seen = recorded(here / "out"), one.seen()
+        ended = Counter(row["outcome"] for row in found)
+        assert set(ended) <= {"ok", "cancelled"}, "what still runs at the end is stopped"
+        assert ended["ok"] > 20
+        assert abs(len(found) - len(seen)) <= 4, "each person may have been stopped just before its request was out"
+        assert {row["worker"] for row in found} == {str(number) for number in range(processes)}
+        assert len({(row["session"], row["turn"]) for row in found}) == len(found), "everybody asks something else"
+        result = store.read(here / "out" / "result.json")
+        assert result.whole.requests == len(found)
+        assert {gate.name: gate.word for gate in result.gates}["reports lost"] == "PASS"
+        assert {gate.name: gate.word for gate in result.gates}["answer length"] == "PASS"
+        written = [file.read_text() for file in (here / "out").iterdir()]
+        assert len(written) == 4
+        assert not any(KEY in text for text in (*written, done.stdout, done.stderr))
+        # Locust waits half a second for the last counts of its workers, and no longer.
+        return rows(here / "rows.json") == {("chat", name): ended["ok"] for name in ("E2E", "TTFT", "TPOT")}
+
+    assert once_in_three(right), "locust's own rows are others"
 
 
 def test_a_limit_is_named_and_no_latency(one: Engine, tmp_path: Path) -> None:

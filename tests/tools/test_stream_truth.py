@@ -19,6 +19,7 @@ from loadtests.client.stream import Client
 from tests.support.bare import crowd
 from tests.support.certificates import issued
 from tests.support.engine import Engine, engine
+from tests.support.tries import once_in_three
 from tests.support.truth import Truth, asking, measure
 
 TIMES_BARE = 3.8  # the client is at 3.0; without two of its shortcuts (learned frames, 32 pieces at a go) at 3.9 to 4.3
@@ -67,7 +68,9 @@ def test_an_event_costs_little(one: Engine) -> None:
     """Against a reader that only reads, by turns: what either pays for waking up is the machine's."""
     one.play(ttft_ms=50, itl_ms=20, tokens=50)
 
-    def times() -> float:
+    found: list[float] = []
+
+    def little() -> bool:
         ours, bare = [], []
         with Client(f"http://{one.address}") as client:
             for _ in range(TRIES):
@@ -75,12 +78,10 @@ def test_an_event_costs_little(one: Engine) -> None:
                 start = time.process_time()
                 crowd(f"http://{one.address}", [asking(number) for number in range(60)], 60)
                 bare.append(time.process_time() - start)
-        return min(ours) / min(bare)
+        found.append(min(ours) / min(bare))
+        return found[-1] < TIMES_BARE
 
-    found: list[float] = []
-    while not found or (found[-1] >= TIMES_BARE and len(found) < 3):
-        found.append(times())
-    assert min(found) < TIMES_BARE, found
+    assert once_in_three(little), found
 
 
 def test_the_same_through_tls(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from loadtests.generator.loads import Closed, Open, Replay
 from loadtests.workload.arrivals import Arrivals
 from loadtests.workload.profiles import PROFILES, Length, question
 from loadtests.workload.replay import Arrival
+from tests.support.tries import once_in_three
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,22 @@ class Asked:
 
 
 def test_requests_leave_at_their_moments() -> None:
-    asked, due = Asked(), moments(Open(Arrivals("poisson", 300.0)), 0.5, seed=2).tolist()
-    conductor = Conductor(asked)
-    start = time.monotonic_ns() + SECOND // 20
-    with LoopProbe() as probe:
-        conductor.walk(due, start, Event())
-        conductor.requests.join()
-    assert asked.places == list(range(len(due)))
-    assert asked.intended == [start + int(at * SECOND) for at in due]
-    assert min(asked.late) >= 0, "nothing leaves early"
-    if not probe.stalled_ns:  # one long halt is few late callbacks, but many late requests
-        assert np.percentile(asked.late, 99) < 0.005
+    due = moments(Open(Arrivals("poisson", 300.0)), 0.5, seed=2).tolist()
+
+    def right() -> bool:
+        asked = Asked()
+        conductor = Conductor(asked)
+        start = time.monotonic_ns() + SECOND // 20
+        with LoopProbe() as probe:
+            conductor.walk(due, start, Event())
+            conductor.requests.join()
+        assert asked.places == list(range(len(due)))
+        assert asked.intended == [start + int(at * SECOND) for at in due]
+        assert min(asked.late) >= 0, "nothing leaves early"
+        # One long halt is few late callbacks, which the quantile does not show, but many late requests.
+        return probe.lags.quantile(0.99) >= 2_000_000 or bool(np.percentile(asked.late, 99) < 0.005)
+
+    assert once_in_three(right)
 
 
 def test_whoever_comes_late_is_counted_from_the_moment_and_none_is_left_out() -> None:
